@@ -11,6 +11,21 @@ import (
 // Size is a number of bytes; in pipeline files text such as "500MiB".
 type Size int64
 
+// Defaulter is implemented, on the pointer, by structs of nested blocks whose
+// attributes have defaults.
+type Defaulter interface {
+	SetDefaults()
+}
+
+// newBlock returns an addressable struct with its defaults.
+func newBlock(t reflect.Type) reflect.Value {
+	v := reflect.New(t)
+	if d, ok := v.Interface().(Defaulter); ok {
+		d.SetDefaults()
+	}
+	return v.Elem()
+}
+
 // Secret is text that is never printed. Reveal gives it away.
 type Secret struct{ text string }
 
@@ -149,10 +164,10 @@ func blockOf(f reflect.StructField, tag fieldTag, v reflect.Value) Block {
 	switch t.Kind() {
 	case reflect.Pointer:
 		t = t.Elem()
-		v = reflect.New(t).Elem()
+		v = newBlock(t)
 	case reflect.Slice:
 		t = t.Elem()
-		v = reflect.New(t).Elem()
+		v = newBlock(t)
 		b.Max = 0
 	}
 	if tag.has("required") {
@@ -321,10 +336,10 @@ func decodeBlocks(body Body, name string, v reflect.Value) error {
 		target := v
 		switch v.Kind() {
 		case reflect.Pointer:
-			v.Set(reflect.New(v.Type().Elem()))
+			v.Set(newBlock(v.Type().Elem()).Addr())
 			target = v.Elem()
 		case reflect.Slice:
-			v.Set(reflect.Append(v, reflect.New(v.Type().Elem()).Elem()))
+			v.Set(reflect.Append(v, newBlock(v.Type().Elem())))
 			target = v.Index(v.Len() - 1)
 		}
 		if err := decodeBody(b.Body, target, b.Labels); err != nil {
