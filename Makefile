@@ -104,7 +104,7 @@ generate: ## Go code from the .proto files
 .PHONY: generate-check
 generate-check: ## the generated code is that of the .proto files
 	@rm -rf $(BUILD)/generated && $(BUF) generate --output $(BUILD)/generated
-	@diff -r -x '*.proto' -x '*_test.go' -x '*.md' $(BUILD)/generated/proto proto || \
+	@diff -r -x '*.proto' -x '*_test.go' -x doc.go -x testdata $(BUILD)/generated/proto proto || \
 		{ echo "generated code is not current; run make generate"; exit 1; }
 
 .PHONY: tidy
