@@ -1,0 +1,117 @@
+package checkpoint
+
+import (
+	"fmt"
+	"iter"
+	"slices"
+	"strings"
+)
+
+// Range is a run of message ids, both ends included.
+type Range struct{ First, Last uint64 }
+
+// Count returns the number of ids in the range.
+func (r Range) Count() uint64 { return r.Last - r.First + 1 }
+
+// Set is a set of message ids. The zero value is empty. It is not safe for
+// concurrent use.
+type Set struct {
+	ranges []Range // ascending, with gaps between them
+}
+
+// search returns the position of the first range that ends at or after id.
+func (s *Set) search(id uint64) int {
+	i, _ := slices.BinarySearchFunc(s.ranges, id, func(r Range, id uint64) int {
+		switch {
+		case r.Last < id:
+			return -1
+		case r.Last > id:
+			return 1
+		}
+		return 0
+	})
+	return i
+}
+
+// Add puts all ids of r into the set.
+func (s *Set) Add(r Range) {
+	from := s.search(r.First)
+	if r.First > 0 && from > 0 && s.ranges[from-1].Last == r.First-1 {
+		from--
+	}
+	to := from
+	for to < len(s.ranges) && (s.ranges[to].First <= r.Last || s.ranges[to].First-1 == r.Last) {
+		r.First = min(r.First, s.ranges[to].First)
+		r.Last = max(r.Last, s.ranges[to].Last)
+		to++
+	}
+	s.ranges = slices.Replace(s.ranges, from, to, r)
+}
+
+// Remove takes all ids of r out of the set.
+func (s *Set) Remove(r Range) {
+	from := s.search(r.First)
+	var rest []Range
+	to := from
+	for to < len(s.ranges) && s.ranges[to].First <= r.Last {
+		if have := s.ranges[to]; have.First < r.First {
+			rest = append(rest, Range{have.First, r.First - 1})
+		}
+		if have := s.ranges[to]; have.Last > r.Last {
+			rest = append(rest, Range{r.Last + 1, have.Last})
+		}
+		to++
+	}
+	s.ranges = slices.Replace(s.ranges, from, to, rest...)
+}
+
+// AddSet puts all ids of other into the set.
+func (s *Set) AddSet(other *Set) {
+	for _, r := range other.ranges {
+		s.Add(r)
+	}
+}
+
+// RemoveSet takes all ids of other out of the set.
+func (s *Set) RemoveSet(other *Set) {
+	for _, r := range other.ranges {
+		s.Remove(r)
+	}
+}
+
+// Contains reports whether all ids of r are in the set.
+func (s *Set) Contains(r Range) bool {
+	i := s.search(r.First)
+	return i < len(s.ranges) && s.ranges[i].First <= r.First && s.ranges[i].Last >= r.Last
+}
+
+// Empty reports whether the set has no ids.
+func (s *Set) Empty() bool { return len(s.ranges) == 0 }
+
+// Count returns the number of ids.
+func (s *Set) Count() uint64 {
+	n := uint64(0)
+	for _, r := range s.ranges {
+		n += r.Count()
+	}
+	return n
+}
+
+// Ranges yields the set's ranges in ascending order.
+func (s *Set) Ranges() iter.Seq[Range] { return slices.Values(s.ranges) }
+
+// Clone returns a copy that shares nothing.
+func (s *Set) Clone() Set { return Set{slices.Clone(s.ranges)} }
+
+// String returns the set as "1-5 9 12-14".
+func (s *Set) String() string {
+	var parts []string
+	for _, r := range s.ranges {
+		if r.First == r.Last {
+			parts = append(parts, fmt.Sprint(r.First))
+		} else {
+			parts = append(parts, fmt.Sprintf("%d-%d", r.First, r.Last))
+		}
+	}
+	return strings.Join(parts, " ")
+}
