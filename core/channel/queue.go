@@ -3,6 +3,8 @@ package channel
 import (
 	"context"
 	"errors"
+	"iter"
+	"slices"
 	"sync"
 )
 
@@ -115,6 +117,13 @@ func (q *Queue[T]) Closed() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.mu.closed && len(q.mu.items) == 0
+}
+
+// All yields what is in the queue without taking it out.
+func (q *Queue[T]) All() iter.Seq[T] {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.Values(slices.Clone(q.mu.items))
 }
 
 // Used returns what is in the queue.

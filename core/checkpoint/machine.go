@@ -135,6 +135,9 @@ func (m *Machine) Current() uint64 {
 // Waiting returns how many streams wait for their answer in time.
 func (m *Machine) Waiting() int { return m.count(halfClosed) }
 
+// Full reports whether a checkpoint has to wait for the answer of another one.
+func (m *Machine) Full() bool { return m.count(halfClosed) >= maxHalfClosed }
+
 // Streams returns how many streams have not answered.
 func (m *Machine) Streams() int { return len(m.streams) }
 
@@ -183,7 +186,7 @@ func (m *Machine) Checkpoint() []Action {
 		m.due = false
 		return nil
 	}
-	if m.count(halfClosed) >= maxHalfClosed {
+	if m.Full() {
 		m.due = true
 		return nil
 	}
@@ -277,7 +280,7 @@ func reasonOf(outcome Outcome) Reason {
 // next does what waited for room: a checkpoint, or a new stream.
 func (m *Machine) next() []Action {
 	actions := m.Start()
-	if m.due && m.count(halfClosed) < maxHalfClosed {
+	if m.due && !m.Full() {
 		actions = append(actions, m.Checkpoint()...)
 	}
 	return actions
