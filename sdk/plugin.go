@@ -3,6 +3,7 @@ package sdk
 import (
 	"context"
 	"log/slog"
+	"time"
 )
 
 // Kind is one of the plugin kinds.
@@ -44,7 +45,10 @@ type Settings struct {
 	Name     string // label of the plugin's block
 	Asset    string
 	StateDir string // belongs to this block alone; exists
-	Logger   *slog.Logger
+	// Gather is how long a source gathers rows before it emits a batch, for
+	// NewGatherer; 0 = each row goes at once.
+	Gather time.Duration
+	Logger *slog.Logger
 	// Health reports a change; it never blocks.
 	Health func(Health)
 }

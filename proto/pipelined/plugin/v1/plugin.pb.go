@@ -2017,7 +2017,10 @@ type PipelineSettings struct {
 	Name  string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	Asset string `protobuf:"bytes,3,opt,name=asset,proto3" json:"asset,omitempty"`
 	// Directory that belongs to this plugin block alone; it exists.
-	StateDir      string `protobuf:"bytes,4,opt,name=state_dir,json=stateDir,proto3" json:"state_dir,omitempty"`
+	StateDir string `protobuf:"bytes,4,opt,name=state_dir,json=stateDir,proto3" json:"state_dir,omitempty"`
+	// For sources: how long rows are gathered before a batch is emitted; 0 = each
+	// row goes at once.
+	GatherNs      int64 `protobuf:"varint,5,opt,name=gather_ns,json=gatherNs,proto3" json:"gather_ns,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2078,6 +2081,13 @@ func (x *PipelineSettings) GetStateDir() string {
 		return x.StateDir
 	}
 	return ""
+}
+
+func (x *PipelineSettings) GetGatherNs() int64 {
+	if x != nil {
+		return x.GatherNs
+	}
+	return 0
 }
 
 type ConfigureResponse struct {
@@ -2870,12 +2880,13 @@ const file_pipelined_plugin_v1_plugin_proto_rawDesc = "" +
 	"\x10ConfigureRequest\x127\n" +
 	"\x06config\x18\x01 \x01(\v2\x1f.pipelined.plugin.v1.ConfigBodyR\x06config\x12A\n" +
 	"\bpipeline\x18\x02 \x01(\v2%.pipelined.plugin.v1.PipelineSettingsR\bpipeline\x125\n" +
-	"\aregions\x18\x03 \x03(\v2\x1b.pipelined.plugin.v1.RegionR\aregions\"u\n" +
+	"\aregions\x18\x03 \x03(\v2\x1b.pipelined.plugin.v1.RegionR\aregions\"\x92\x01\n" +
 	"\x10PipelineSettings\x12\x1a\n" +
 	"\bpipeline\x18\x01 \x01(\tR\bpipeline\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
 	"\x05asset\x18\x03 \x01(\tR\x05asset\x12\x1b\n" +
-	"\tstate_dir\x18\x04 \x01(\tR\bstateDir\"V\n" +
+	"\tstate_dir\x18\x04 \x01(\tR\bstateDir\x12\x1b\n" +
+	"\tgather_ns\x18\x05 \x01(\x03R\bgatherNs\"V\n" +
 	"\x11ConfigureResponse\x12A\n" +
 	"\vdiagnostics\x18\x01 \x03(\v2\x1f.pipelined.plugin.v1.DiagnosticR\vdiagnostics\"\xbe\x01\n" +
 	"\x0eControlRequest\x12/\n" +
