@@ -21,11 +21,23 @@ const (
 // ChunkHeader returns the header of a chunk with this body. The caller writes
 // it in front of the body. The body is not validated; see [CheckBody].
 func ChunkHeader(body []byte) [HeaderSize]byte {
+	length := uint64(len(body))
+	sum := crc32.Update(lengthSum(length), crc32.IEEETable, body)
 	var h [HeaderSize]byte
-	binary.LittleEndian.PutUint64(h[crcSize:], uint64(len(body)))
-	sum := crc32.ChecksumIEEE(h[crcSize:])
-	binary.LittleEndian.PutUint32(h[:], crc32.Update(sum, crc32.IEEETable, body))
+	binary.LittleEndian.PutUint32(h[:], sum)
+	binary.LittleEndian.PutUint64(h[crcSize:], length)
 	return h
+}
+
+// lengthSum returns the checksum of the 8 bytes of a length. Given to
+// crc32.Update, they would have to lie on the heap.
+func lengthSum(length uint64) uint32 {
+	sum := ^uint32(0)
+	for range 8 {
+		sum = crc32.IEEETable[byte(sum)^byte(length)] ^ sum>>8
+		length >>= 8
+	}
+	return ^sum
 }
 
 // AppendChunk appends a chunk with this body to dst and returns the extended

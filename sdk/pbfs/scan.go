@@ -7,6 +7,9 @@ import (
 	"io"
 )
 
+// emptyCRC is the checksum in the header of a chunk without messages.
+const emptyCRC = 0x6522df69
+
 // Hole is a range of a file that belongs to no valid chunk. Scanner.Next
 // returns it as an error.
 type Hole struct {
@@ -192,6 +195,9 @@ func (s *Scanner) possible(data []byte, left int64) int {
 	i := 0
 	for ; i <= len(data)-HeaderSize; i++ {
 		length := binary.LittleEndian.Uint64(data[i+crcSize:])
+		if length == 0 && storedCRC(data[i:]) != emptyCRC {
+			continue // fast over zeros, the commonest kind of damage
+		}
 		if length <= most && int64(length) <= left-int64(i)-HeaderSize {
 			break
 		}
