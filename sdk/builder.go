@@ -45,6 +45,15 @@ func (b *Builder) Flow() *Flow { return b.flow }
 // Rows returns the number of rows begun.
 func (b *Builder) Rows() int { return len(b.times) }
 
+// TimeSpan returns the least and the greatest stamp; there must be a row.
+func (b *Builder) TimeSpan() (least, greatest int64) {
+	least, greatest = b.times[0], b.times[0]
+	for _, t := range b.times[1:] {
+		least, greatest = min(least, t), max(greatest, t)
+	}
+	return least, greatest
+}
+
 // Bytes returns an upper bound of the batch's size, here and when encoded.
 func (b *Builder) Bytes() int { return b.bound }
 
