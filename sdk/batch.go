@@ -234,9 +234,11 @@ func (b *Batch) Column(channel int) *Column { return &b.columns[channel] }
 func (b *Batch) WireBound() int { return b.bound }
 
 // TimeSpan returns the least and the greatest stamp.
-func (b *Batch) TimeSpan() (least, greatest int64) {
-	least, greatest = b.times[0], b.times[0]
-	for _, t := range b.times[1:] {
+func (b *Batch) TimeSpan() (least, greatest int64) { return timeSpan(b.times) }
+
+func timeSpan(times []int64) (least, greatest int64) {
+	least, greatest = times[0], times[0]
+	for _, t := range times[1:] {
 		least, greatest = min(least, t), max(greatest, t)
 	}
 	return least, greatest

@@ -40,10 +40,15 @@ type Batch struct {
 }
 
 // Open prepares the batch for a number of tracks; done is called once, when the
-// last of them has confirmed it, from that track's goroutine.
+// last of them has confirmed it, from that track's goroutine; without any track at
+// once.
 func (b *Batch) Open(tracks int, done func(*Batch)) {
 	b.done = done
 	b.open.Store(int32(tracks))
+	if tracks == 0 {
+		b.free()
+		b.done(b)
+	}
 }
 
 // confirm notes one track's confirmation.

@@ -1,0 +1,101 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/pipelined/pipelined/core/delivery"
+	"github.com/pipelined/pipelined/core/telemetry"
+	"github.com/pipelined/pipelined/sdk"
+)
+
+// maxFlows bounds the flows of a pipeline: each costs memory for good.
+const maxFlows = 100_000
+
+type flowIdentity struct {
+	origin sdk.Origin
+	name   string
+}
+
+// flowTable holds all flows of a pipeline. A flow's definition never changes under
+// its identity.
+type flowTable struct {
+	account  *telemetry.Account
+	tracks   []*track
+	register func(ctx context.Context, flows []*delivery.Flow) error
+
+	mu struct {
+		sync.Mutex
+		flows map[flowIdentity]*knownFlow
+	}
+}
+
+// knownFlow is a flow and whether its tracks know it.
+type knownFlow struct {
+	flow        *delivery.Flow
+	fingerprint sdk.Fingerprint
+	once        sync.Mutex // held while the flow is being registered
+	registered  bool
+}
+
+func newFlowTable(account *telemetry.Account, tracks []*track) *flowTable {
+	t := &flowTable{account: account, tracks: tracks}
+	t.mu.flows = map[flowIdentity]*knownFlow{}
+	return t
+}
+
+// add returns the flow with this definition. It refuses another definition under
+// an identity that is in use.
+func (t *flowTable) add(def sdk.Flow) (*knownFlow, error) {
+	if err := def.Check(); err != nil {
+		return nil, err
+	}
+	id, fingerprint := flowIdentity{def.Origin, def.Name}, def.Fingerprint()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if known := t.mu.flows[id]; known != nil {
+		if known.fingerprint != fingerprint {
+			return nil, fmt.Errorf("flow %q was announced with other channels before: %s",
+				def.Name, known.flow.Flow.Difference(&def))
+		}
+		return known, nil
+	}
+	if len(t.mu.flows) >= maxFlows {
+		return nil, fmt.Errorf("flow %q: the pipeline already has %d flows", def.Name, maxFlows)
+	}
+	known := &knownFlow{
+		flow: &delivery.Flow{
+			Number:   uint32(len(t.mu.flows) + 1),
+			Flow:     def,
+			Account:  t.account.Flow(def.Origin, def.Name),
+			Bindings: make([]sdk.Binding, len(t.tracks)),
+		},
+		fingerprint: fingerprint,
+	}
+	t.mu.flows[id] = known
+	return known, nil
+}
+
+// ready makes sure that every track's destination knows the flows; it waits as
+// long as a destination cannot be reached.
+func (t *flowTable) ready(ctx context.Context, flows ...*knownFlow) error {
+	var todo []*delivery.Flow
+	for _, known := range flows {
+		known.once.Lock()
+		defer known.once.Unlock()
+		if !known.registered {
+			todo = append(todo, known.flow)
+		}
+	}
+	if len(todo) == 0 {
+		return nil
+	}
+	if err := t.register(ctx, todo); err != nil {
+		return err
+	}
+	for _, known := range flows {
+		known.registered = true
+	}
+	return nil
+}

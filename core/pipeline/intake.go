@@ -1,0 +1,298 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/pipelined/pipelined/core/config"
+	"github.com/pipelined/pipelined/core/delivery"
+	"github.com/pipelined/pipelined/sdk"
+	"github.com/pipelined/pipelined/sdk/wire"
+)
+
+// sourceStream is a source plugin as the pipeline sees it; *wire.SourceStream
+// outside tests.
+type sourceStream interface {
+	Recv() (wire.SourceEvent, error)
+	Ack(through uint64) error
+	Stop() error
+	CloseSend() error
+}
+
+// job is a flow batch on its way to the tracks. A source's batch that would be too
+// large once encoded makes several jobs.
+type job struct {
+	source   *source
+	sequence uint64 // of the source's batch
+	flow     *knownFlow
+	rows     delivery.Buffer // the flow batch
+	count    int
+	minTime  int64
+	maxTime  int64
+}
+
+// source receives from one source plugin and acknowledges to it.
+type source struct {
+	block   *config.Source
+	plugin  *plugin
+	name    string
+	stream  sourceStream
+	flows   *flowTable
+	logger  *slog.Logger
+	ledger  *ledger
+	submit  func(context.Context, job) error
+	wantAck func(id uint64) // asks all tracks
+	active  chan struct{}   // holds a token after a batch came
+
+	finished chan struct{} // closed when no job follows
+	stopOnce sync.Once
+
+	mu struct { // shared with the admitter
+		sync.Mutex
+		wanted   uint64 // sequence that the plugin wants acknowledged
+		admitted uint64 // sequence up to which rows have ids
+		lastID   uint64 // greatest id at that time
+	}
+
+	numbers map[uint32]*announced // owned by receive
+}
+
+// announced is a flow under the source's own number.
+type announced struct {
+	flow    *knownFlow
+	refused string // why its rows are refused; empty: they are not
+}
+
+// stop asks the plugin to emit nothing more.
+func (s *source) stop() {
+	s.stopOnce.Do(func() {
+		if err := s.stream.Stop(); err != nil {
+			s.logger.Debug("source cannot be asked to stop", "source", s.name, "error", err)
+		}
+	})
+}
+
+// receive runs until the plugin has ended its stream. It returns an error when the
+// plugin failed or broke its contract.
+func (s *source) receive(ctx context.Context) error {
+	var once sync.Once
+	finish := func() { once.Do(func() { close(s.finished) }) }
+	defer finish()
+	for {
+		event, err := s.stream.Recv()
+		if err != nil {
+			return s.ended(err)
+		}
+		switch e := event.(type) {
+		case *wire.FlowAnnounced:
+			err = s.announce(ctx, e)
+		case *wire.SourceBatch:
+			s.noteActive()
+			err = s.take(ctx, e)
+		case *wire.Dropped:
+			s.dropped(e)
+		case *wire.AckWanted:
+			s.ackWanted(e.Sequence)
+		case *wire.Finished:
+			finish()
+			if e.Failure != nil {
+				err = fmt.Errorf("source %s: %w", s.name, e.Failure)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (s *source) noteActive() {
+	select {
+	case s.active <- struct{}{}:
+	default:
+	}
+}
+
+// ended translates the end of the stream: it is right after Finished only.
+func (s *source) ended(err error) error {
+	select {
+	case <-s.finished:
+		return nil
+	default:
+		return fmt.Errorf("source %s ended without saying that it has finished: %w", s.name, err)
+	}
+}
+
+// announce makes the flow known everywhere before its first batch.
+func (s *source) announce(ctx context.Context, e *wire.FlowAnnounced) error {
+	known, err := s.flows.add(*e.Flow)
+	if err != nil {
+		return fmt.Errorf("source %s: %w", s.name, err)
+	}
+	a := &announced{flow: known}
+	s.numbers[e.Number] = a
+	if err := s.flows.ready(ctx, known); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		a.refused = err.Error()
+		s.logger.Error("rows of a flow are refused", "source", s.name, "flow", e.Flow.Name, "reason", err)
+	}
+	return nil
+}
+
+// take hands a batch on; the stream has checked it.
+func (s *source) take(ctx context.Context, e *wire.SourceBatch) error {
+	a := s.numbers[e.Flow]
+	account := a.flow.flow.Account
+	account.Received.Add(uint64(e.Count))
+	if a.refused != "" {
+		e.Payload.Release()
+		account.Refused.Add(a.refused, uint64(e.Count))
+		s.ledger.begin(0)
+		s.admitted(e.Sequence, 0)
+		return nil
+	}
+	jobs := []job{{
+		source: s, sequence: e.Sequence, flow: a.flow, rows: e.Payload,
+		count: e.Count, minTime: e.MinTime, maxTime: e.MaxTime,
+	}}
+	if e.WireBound > sdk.MaxBatchBytes {
+		var err error
+		if jobs, err = cut(jobs[0]); err != nil {
+			return fmt.Errorf("source %s: %w", s.name, err)
+		}
+	}
+	s.ledger.begin(len(jobs))
+	if len(jobs) == 0 {
+		s.admitted(e.Sequence, 0)
+	}
+	for _, j := range jobs {
+		if err := s.submit(ctx, j); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cut splits a batch that could be too large once encoded. Rows that are too large
+// by themselves are refused.
+func cut(j job) ([]job, error) {
+	defer j.rows.Release()
+	flow := &j.flow.flow.Flow
+	batch, err := sdk.ParseBatch(flow, j.rows.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	var jobs []job
+	builder := sdk.NewBuilder(flow)
+	emit := func() {
+		if builder.Rows() == 0 {
+			return
+		}
+		part := j
+		part.rows, part.count = wire.BufferOf(builder.Append(nil)), builder.Rows()
+		part.minTime, part.maxTime = builder.TimeSpan()
+		builder.Reset()
+		jobs = append(jobs, part)
+	}
+	for row := range batch.Rows() {
+		if builder.Full() {
+			emit()
+		}
+		before := builder.Bytes()
+		if err := builder.CopyRow(batch, row); err != nil {
+			return nil, err
+		}
+		if builder.Bytes()-before > sdk.MaxPayloadBytes {
+			builder.DropRow()
+			j.flow.flow.Account.Refused.Add(fmt.Sprintf("row of more than %d bytes", sdk.MaxPayloadBytes), 1)
+		}
+	}
+	emit()
+	return jobs, nil
+}
+
+// dropped adds what the source lost or refused itself to the account.
+func (s *source) dropped(e *wire.Dropped) {
+	account := s.numbers[uint32(e.Flow)].flow.flow.Account
+	if e.Refused {
+		account.Received.Add(e.Rows)
+		account.Refused.Add(e.Reason, e.Rows)
+		return
+	}
+	account.Dropped.Add(e.Reason, e.Rows)
+}
+
+// ackWanted notes that the plugin wants an ack soon.
+func (s *source) ackWanted(sequence uint64) {
+	if s.ledger.settled() >= sequence {
+		return
+	}
+	s.mu.Lock()
+	s.mu.wanted = max(s.mu.wanted, sequence)
+	id := s.mu.lastID
+	ready := s.mu.admitted >= sequence
+	s.mu.Unlock()
+	if ready {
+		s.wantAck(id)
+	}
+}
+
+// admitted tells that the rows of a batch have their ids, the last of which is
+// given; 0 = none of them got one.
+func (s *source) admitted(sequence, lastID uint64) {
+	s.mu.Lock()
+	before := s.mu.admitted
+	s.mu.admitted = sequence
+	s.mu.lastID = max(s.mu.lastID, lastID)
+	id := s.mu.lastID
+	wanted := s.mu.wanted > before && s.mu.wanted <= sequence
+	s.mu.Unlock()
+	if wanted && id > 0 {
+		s.wantAck(id)
+	}
+}
+
+// acknowledge sends acks to the plugin until ctx is done; then it sends the last.
+func (s *source) acknowledge(ctx context.Context) {
+	sent := uint64(0)
+	for {
+		if through := s.ledger.settled(); through > sent {
+			if s.stream.Ack(through) != nil {
+				return // the plugin is gone; receive says why
+			}
+			sent = through
+			continue
+		}
+		select {
+		case <-s.ledger.moved:
+		case <-ctx.Done():
+			if through := s.ledger.settled(); through > sent {
+				_ = s.stream.Ack(through) // the plugin is being stopped anyway
+			}
+			return
+		}
+	}
+}
+
+// watchIdle stops the source when no batch came for the time that its block says.
+func (s *source) watchIdle(ending <-chan struct{}) {
+	timer := time.NewTimer(s.block.IdleExit)
+	defer timer.Stop()
+	for {
+		select {
+		case <-s.active:
+			timer.Reset(s.block.IdleExit)
+		case <-timer.C:
+			s.stop()
+			return
+		case <-s.finished:
+			return
+		case <-ending:
+			return
+		}
+	}
+}

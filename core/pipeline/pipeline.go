@@ -1,0 +1,322 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/pipelined/pipelined/core/config"
+	"github.com/pipelined/pipelined/core/telemetry"
+	"github.com/pipelined/pipelined/sdk"
+)
+
+// processStop is how long plugins have to end after their work is done.
+const processStop = 5 * time.Second
+
+// Pipeline is one pipeline of a configuration.
+type Pipeline struct {
+	config   *config.Pipeline
+	dataDir  string
+	memory   int // bytes for unconfirmed batches
+	launcher Launcher
+	logger   *slog.Logger
+	account  *telemetry.Account
+
+	plugins []*plugin // in the order of their start
+	tracks  []*track
+	sources []*source
+	flows   *flowTable
+	encode  *encodeStage // nil without an encoder
+
+	started chan struct{} // closed when data may flow
+	stopped chan struct{} // closed by Stop
+	once    sync.Once
+	done    chan struct{} // closed when Run returns
+
+	mu struct {
+		sync.Mutex
+		phase Phase
+		err   error
+	}
+	failure chan struct{} // closed at the first failure
+}
+
+// Phase is what a pipeline is doing.
+type Phase string
+
+// The phases in their order.
+const (
+	Starting Phase = "starting"
+	Running  Phase = "running"
+	Draining Phase = "draining"
+	Finished Phase = "finished"
+)
+
+// New returns a pipeline; Run starts it.
+func New(c *config.Pipeline, dataDir string, memory int, launcher Launcher, logger *slog.Logger) *Pipeline {
+	var names []string
+	for _, t := range c.Transports {
+		names = append(names, t.Plugin+"."+t.Label)
+	}
+	p := &Pipeline{
+		config: c, dataDir: dataDir, memory: memory, launcher: launcher,
+		logger:  logger.With("pipeline", c.Name),
+		account: telemetry.NewAccount(names),
+		started: make(chan struct{}),
+		stopped: make(chan struct{}),
+		done:    make(chan struct{}),
+		failure: make(chan struct{}),
+	}
+	p.mu.phase = Starting
+	return p
+}
+
+// Name returns the pipeline's name.
+func (p *Pipeline) Name() string { return p.config.Name }
+
+// Stop asks the pipeline to finish: sources emit nothing more, what they emitted is
+// delivered. It does not wait.
+func (p *Pipeline) Stop() { p.once.Do(func() { close(p.stopped) }) }
+
+// Done is closed when Run has returned.
+func (p *Pipeline) Done() <-chan struct{} { return p.done }
+
+// Ready is closed when the pipeline takes data.
+func (p *Pipeline) Ready() <-chan struct{} { return p.started }
+
+// Run starts the pipeline and returns when it has finished, was stopped or failed,
+// and all its processes are gone. Canceling ctx ends it at once.
+func (p *Pipeline) Run(ctx context.Context) error {
+	defer close(p.done)
+	defer p.setPhase(Finished)
+	s := newStages(ctx)
+	if err := p.start(s); err != nil {
+		p.fail(err)
+	} else {
+		close(p.started)
+		p.setPhase(Running)
+		p.work(s)
+	}
+	s.end()
+	p.stopPlugins()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mu.err
+}
+
+// fail notes the first failure and begins the end of the run.
+func (p *Pipeline) fail(err error) {
+	if err == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.mu.err == nil {
+		p.mu.err = err
+		close(p.failure)
+		return
+	}
+	p.logger.Debug("further failure", "error", err)
+}
+
+func (p *Pipeline) setPhase(phase Phase) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.phase = phase
+}
+
+// stopPlugins ends all processes, at the same time: nothing flows between them any
+// more.
+func (p *Pipeline) stopPlugins() {
+	// The processes end even when the run was canceled, so that none is orphaned.
+	ctx, cancel := context.WithTimeout(context.Background(), processStop)
+	defer cancel()
+	var stops sync.WaitGroup
+	for _, pl := range p.plugins {
+		stops.Go(func() {
+			if err := pl.stop(ctx); err != nil {
+				p.logger.Warn("plugin did not end by itself", "plugin", pl.name, "error", err)
+			}
+		})
+	}
+	stops.Wait()
+}
+
+// stateDir returns the directory that belongs to a block alone.
+func (p *Pipeline) stateDir(b *config.PluginBlock) (string, error) {
+	dir := filepath.Join(p.dataDir, p.config.Name, "state", fmt.Sprintf("%s-%s-%s", b.Kind, b.Plugin, b.Label))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("%s %s.%s: state directory: %w", b.Kind, b.Plugin, b.Label, err)
+	}
+	return dir, nil
+}
+
+// work runs all stages until everything is delivered or nothing more can be.
+func (p *Pipeline) work(s *stages) {
+	for _, pl := range p.plugins {
+		s.watchers.Go(func() { p.watch(s.ending, pl) })
+	}
+	for _, t := range p.tracks {
+		s.tracks.Go(func() { p.runTrack(s, t) })
+	}
+	if p.encode != nil {
+		s.encoder.Go(func() { p.stageFailed(s, p.encoderPlugin(), p.encode.feed(s.flow)) })
+		s.encoder.Go(func() { p.stageFailed(s, p.encoderPlugin(), p.encode.collect(s.flow)) })
+	}
+	for _, src := range p.sources {
+		if src.block.IdleExit > 0 {
+			s.watchers.Go(func() { src.watchIdle(s.ending) })
+		}
+		s.sources.Go(func() { p.runSource(s, src) })
+		s.acks.Go(func() { src.acknowledge(s.ackUntil) })
+	}
+	p.conduct(s)
+}
+
+// conduct waits for the end of the data and brings the pipeline to its end, stage
+// by stage.
+func (p *Pipeline) conduct(s *stages) {
+	all := make(chan struct{})
+	s.watchers.Go(func() {
+		defer close(all)
+		for _, src := range p.sources {
+			<-src.finished
+		}
+	})
+	select {
+	case <-all:
+	case <-p.stopped:
+		s.drainWithin(p.config.DrainTimeout)
+	case <-p.failure:
+		s.drainWithin(p.config.DrainTimeout)
+	case <-s.flow.Done():
+	}
+	p.setPhase(Draining)
+	// From here on a stop or a failure bounds the rest, if nothing has yet.
+	s.watchers.Go(func() { s.boundWhen(p.stopped, p.failure, p.config.DrainTimeout) })
+	for _, src := range p.sources {
+		src.stop()
+	}
+	<-all
+	if p.encode != nil {
+		p.encode.close()
+	}
+	s.encoder.Wait()
+	for _, t := range p.tracks {
+		t.delivery.CloseQueue()
+	}
+	s.tracks.Wait()
+	s.stopAcks()
+	s.acks.Wait()
+	s.beginEnd()
+	for _, src := range p.sources {
+		if err := src.stream.CloseSend(); err != nil {
+			p.logger.Debug("source is gone already", "source", src.name, "error", err)
+		}
+	}
+}
+
+func (p *Pipeline) encoderPlugin() *plugin {
+	for _, pl := range p.plugins {
+		if pl.block.Kind == sdk.KindEncoder {
+			return pl
+		}
+	}
+	return nil
+}
+
+// stageFailed notes a stage's failure and ends the flow of data, since nothing
+// behind the stage gets any.
+func (p *Pipeline) stageFailed(s *stages, pl *plugin, err error) {
+	if err == nil || s.flow.Err() != nil {
+		return
+	}
+	p.fail(pl.explain(err))
+	s.stopFlow()
+}
+
+func (p *Pipeline) runTrack(s *stages, t *track) {
+	err := t.delivery.Run(s.delivery)
+	if err == nil || s.delivery.Err() != nil {
+		return
+	}
+	p.fail(t.plugin.explain(fmt.Errorf("transport %s: %w", t.delivery.Name(), err)))
+}
+
+func (p *Pipeline) runSource(s *stages, src *source) {
+	err := src.receive(s.flow)
+	if err == nil || s.flow.Err() != nil || errors.Is(err, context.Canceled) {
+		return
+	}
+	p.fail(src.plugin.explain(err))
+}
+
+// watch notes when a process ends before it was asked to.
+func (p *Pipeline) watch(ending <-chan struct{}, pl *plugin) {
+	select {
+	case <-pl.process.Exited():
+		select {
+		case <-ending:
+		default:
+			p.fail(pl.process.ExitError())
+		}
+	case <-ending:
+	}
+}
+
+// stages are the goroutines of a running pipeline and the contexts that end them.
+type stages struct {
+	flow       context.Context // sources and encoder
+	stopFlow   context.CancelFunc
+	delivery   context.Context // tracks
+	stopTracks context.CancelFunc
+	ackUntil   context.Context
+	stopAcks   context.CancelFunc
+	ending     chan struct{} // processes may end
+	endOnce    sync.Once
+	timer      *time.Timer
+	bound      sync.Once
+
+	sources, encoder, tracks, acks, watchers sync.WaitGroup
+}
+
+func newStages(ctx context.Context) *stages {
+	s := &stages{ending: make(chan struct{})}
+	s.delivery, s.stopTracks = context.WithCancel(ctx)
+	s.flow, s.stopFlow = context.WithCancel(s.delivery)
+	s.ackUntil, s.stopAcks = context.WithCancel(context.WithoutCancel(ctx))
+	return s
+}
+
+// drainWithin ends everything after a time, once.
+func (s *stages) drainWithin(d time.Duration) {
+	s.bound.Do(func() { s.timer = time.AfterFunc(d, s.stopTracks) })
+}
+
+func (s *stages) boundWhen(stopped, failed <-chan struct{}, d time.Duration) {
+	select {
+	case <-stopped:
+	case <-failed:
+	case <-s.ending:
+		return
+	}
+	s.drainWithin(d)
+}
+
+func (s *stages) beginEnd() { s.endOnce.Do(func() { close(s.ending) }) }
+
+// end joins everything that is left.
+func (s *stages) end() {
+	s.beginEnd()
+	s.drainWithin(processStop)
+	s.sources.Wait()
+	s.watchers.Wait()
+	s.timer.Stop()
+	s.stopTracks()
+	s.stopAcks()
+}

@@ -1,0 +1,218 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/pipelined/pipelined/core/channel"
+	"github.com/pipelined/pipelined/core/config"
+	"github.com/pipelined/pipelined/core/delivery"
+	"github.com/pipelined/pipelined/sdk"
+	"github.com/pipelined/pipelined/sdk/shm"
+	"github.com/pipelined/pipelined/sdk/wire"
+)
+
+// lingerTimes is how many timeouts a stream may linger for a late answer.
+const lingerTimes = 3
+
+// start launches all plugins at once and then connects them, consumers first.
+func (p *Pipeline) start(s *stages) error {
+	launched, err := p.launchAll(s.flow)
+	if err != nil {
+		return err
+	}
+	if err := p.openTracks(s, launched); err != nil {
+		return err
+	}
+	p.flows = newFlowTable(p.account, p.tracks)
+	p.flows.register = p.register
+	admit := &admitter{tracks: p.tracks, keepRows: p.takesRows()}
+	submit := admit.submitRows
+	if p.config.Encoder != nil {
+		if err := p.openEncoder(s, launched[&p.config.Encoder.PluginBlock], admit); err != nil {
+			return err
+		}
+		submit = p.encode.submit
+	}
+	return p.openSources(s, launched, submit)
+}
+
+// launchAll starts every plugin of the pipeline; their order does not matter yet.
+func (p *Pipeline) launchAll(ctx context.Context) (map[*config.PluginBlock]*plugin, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var starts sync.WaitGroup
+	var mu sync.Mutex
+	launched := map[*config.PluginBlock]*plugin{}
+	launch := func(b *config.PluginBlock, gather time.Duration, directions ...shm.Direction) {
+		starts.Go(func() {
+			pl, err := p.launch(ctx, b, gather, directions...)
+			mu.Lock()
+			defer mu.Unlock()
+			if pl != nil {
+				p.plugins = append(p.plugins, pl)
+				launched[b] = pl
+			}
+			if err != nil {
+				cancel(err) // the first error is the cause of the others
+			}
+		})
+	}
+	for _, t := range p.config.Transports {
+		launch(&t.PluginBlock, 0, shm.ToPlugin)
+	}
+	if e := p.config.Encoder; e != nil {
+		launch(&e.PluginBlock, 0, shm.ToPlugin, shm.ToHost)
+	}
+	for _, src := range p.config.Sources {
+		launch(&src.PluginBlock, src.Gather, shm.ToHost)
+	}
+	starts.Wait()
+	return launched, context.Cause(ctx)
+}
+
+func (p *Pipeline) takesRows() bool {
+	for _, t := range p.config.Transports {
+		if t.Description.Transport.Input == sdk.InputRows {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *Pipeline) openTracks(s *stages, launched map[*config.PluginBlock]*plugin) error {
+	for i, block := range p.config.Transports {
+		pl := launched[&block.PluginBlock]
+		ctx, cancel := context.WithCancel(s.delivery)
+		stream, err := wire.OpenDeliver(ctx, pl.process.Conn(), pl.region(0))
+		if err != nil {
+			cancel()
+			return pl.explain(fmt.Errorf("%s: %w", pl.name, err))
+		}
+		t := &track{index: i, block: block, plugin: pl, pipeline: p.config, logger: p.logger}
+		t.register = func(ctx context.Context, r sdk.Registration) (sdk.Registered, error) {
+			return wire.Register(ctx, pl.process.Conn(), r)
+		}
+		t.delivery = delivery.NewTrack(p.trackSettings(i, block), &deliverAdapter{
+			stream: stream, cancel: cancel, track: t, input: block.Description.Transport.Input,
+			openRebinder: func() (*wire.Rebinder, error) { return p.openRebinder(ctx) },
+			numbers:      map[*delivery.Flow]uint32{},
+		})
+		p.tracks = append(p.tracks, t)
+	}
+	return nil
+}
+
+func (p *Pipeline) trackSettings(i int, t *config.Transport) delivery.Settings {
+	memory := p.memory / len(p.config.Transports)
+	return delivery.Settings{
+		Name: p.account.Tracks()[i], Index: i,
+		Queue:    channel.Size{Messages: t.Queues.Ingestion, Bytes: memory / 4},
+		Memory:   memory,
+		Interval: t.Checkpoint.Interval,
+		Timeout:  t.Checkpoint.Timeout,
+		Linger:   lingerTimes * t.Checkpoint.Timeout,
+		Overlap:  t.Description.Transport.Overlap,
+		Retry:    delivery.Retry{Initial: t.Retry.Initial, Max: t.Retry.Max, Multiplier: t.Retry.Multiplier},
+		Logger:   p.logger,
+	}
+}
+
+func (p *Pipeline) openEncoder(s *stages, pl *plugin, admit *admitter) error {
+	stream, err := wire.OpenEncoder(s.flow, pl.process.Conn(), wire.StreamRegions{In: pl.region(0), Out: pl.region(1)})
+	if err != nil {
+		return pl.explain(fmt.Errorf("%s: %w", pl.name, err))
+	}
+	primary := -1
+	for i, t := range p.config.Transports {
+		if t.Description.Transport.Binds {
+			primary = i
+			break
+		}
+	}
+	p.encode = newEncodeStage(p.config.Encoder.Label, p.config.Encoder.Description.Encoder.Format, stream, admit, primary)
+	return nil
+}
+
+// openRebinder opens a call that replaces the ids in batches by those of another
+// destination.
+func (p *Pipeline) openRebinder(ctx context.Context) (*wire.Rebinder, error) {
+	pl := p.encoderPlugin()
+	r, err := wire.OpenRebinder(ctx, pl.process.Conn(), wire.StreamRegions{}, p.encode.format)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", pl.name, err)
+	}
+	return r, nil
+}
+
+func (p *Pipeline) openSources(s *stages, launched map[*config.PluginBlock]*plugin, submit func(context.Context, job) error) error {
+	discovered, err := p.discover(s.flow, launched)
+	if err != nil {
+		return err
+	}
+	if err := p.flows.ready(s.flow, discovered...); err != nil {
+		return err
+	}
+	for _, block := range p.config.Sources {
+		pl := launched[&block.PluginBlock]
+		stream, err := wire.OpenSource(s.flow, pl.process.Conn(), wire.SourceStart{Region: pl.region(0)})
+		if err != nil {
+			return pl.explain(fmt.Errorf("%s: %w", pl.name, err))
+		}
+		p.sources = append(p.sources, &source{
+			block: block, plugin: pl, name: block.Plugin + "." + block.Label,
+			stream: stream, flows: p.flows, logger: p.logger, ledger: newLedger(), submit: submit,
+			wantAck: p.wantAck, active: make(chan struct{}, 1), finished: make(chan struct{}),
+			numbers: map[uint32]*announced{},
+		})
+	}
+	return nil
+}
+
+// discover asks every source for its flows, so that destinations know them before
+// the first row.
+func (p *Pipeline) discover(ctx context.Context, launched map[*config.PluginBlock]*plugin) ([]*knownFlow, error) {
+	var all []*knownFlow
+	ctx, cancel := context.WithTimeout(ctx, discoverTimeout)
+	defer cancel()
+	for _, block := range p.config.Sources {
+		pl := launched[&block.PluginBlock]
+		d, err := wire.Discover(ctx, pl.process.Conn())
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", pl.name, err)
+		}
+		for _, f := range d.Flows {
+			added, err := p.flows.add(f)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", pl.name, err)
+			}
+			all = append(all, added)
+		}
+	}
+	return all, nil
+}
+
+// register makes flows known to all destinations that get them.
+func (p *Pipeline) register(ctx context.Context, flows []*delivery.Flow) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var calls sync.WaitGroup
+	for _, t := range p.tracks {
+		calls.Go(func() {
+			if err := t.announceAll(ctx, flows); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	calls.Wait()
+	return context.Cause(ctx)
+}
+
+// wantAck asks all destinations to confirm everything up to the id soon.
+func (p *Pipeline) wantAck(id uint64) {
+	for _, t := range p.tracks {
+		t.delivery.WantAck(id)
+	}
+}

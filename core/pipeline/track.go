@@ -1,0 +1,172 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/pipelined/pipelined/core/config"
+	"github.com/pipelined/pipelined/core/delivery"
+	"github.com/pipelined/pipelined/sdk"
+)
+
+// registerTimeout bounds one attempt to register flows at a destination.
+const registerTimeout = 30 * time.Second
+
+// registrar is a transport plugin's Register call.
+type registrar func(ctx context.Context, r sdk.Registration) (sdk.Registered, error)
+
+// track is one transport of the pipeline: its delivery and what its destination
+// must be told.
+type track struct {
+	index    int
+	block    *config.Transport
+	plugin   *plugin
+	pipeline *config.Pipeline
+	delivery *delivery.Track
+	register registrar
+	logger   *slog.Logger
+}
+
+// wants reports whether the track takes the flow.
+func (t *track) wants(f *delivery.Flow) bool {
+	if len(t.block.Flows) == 0 {
+		return true
+	}
+	for _, pattern := range t.block.Flows {
+		if matches(pattern, f.Flow.Name) {
+			return true
+		}
+	}
+	return false
+}
+
+// matches reports whether name fits a pattern in which * stands for any text.
+func matches(pattern, name string) bool {
+	parts := strings.Split(pattern, "*")
+	if len(parts) == 1 {
+		return pattern == name
+	}
+	if !strings.HasPrefix(name, parts[0]) {
+		return false
+	}
+	name = name[len(parts[0]):]
+	for _, part := range parts[1 : len(parts)-1] {
+		i := strings.Index(name, part)
+		if i < 0 {
+			return false
+		}
+		name = name[i+len(part):]
+	}
+	return strings.HasSuffix(name, parts[len(parts)-1])
+}
+
+// announceAll registers the flows that the track takes, origin by origin.
+func (t *track) announceAll(ctx context.Context, flows []*delivery.Flow) error {
+	byOrigin := map[sdk.Origin][]*delivery.Flow{}
+	for _, f := range flows {
+		if t.wants(f) {
+			byOrigin[f.Flow.Origin] = append(byOrigin[f.Flow.Origin], f)
+		}
+	}
+	for _, group := range byOrigin {
+		if err := t.announce(ctx, group); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// announce registers flows of one origin at the destination and notes what they
+// are bound to. It tries until the destination answers, unless what it says is
+// permanent.
+func (t *track) announce(ctx context.Context, flows []*delivery.Flow) error {
+	r := t.registration(flows)
+	wait := t.block.Retry.Initial
+	for {
+		registered, err := t.try(ctx, r)
+		if err == nil {
+			return t.bind(registered, flows)
+		}
+		failure := sdk.AsError(err)
+		if failure.Class == sdk.ClassPermanent || ctx.Err() != nil {
+			return fmt.Errorf("transport %s cannot register: %w", t.delivery.Name(), err)
+		}
+		pause := max(failure.Delay, wait/2+rand.N(wait/2+1))
+		t.logger.Warn("destination does not answer", "track", t.delivery.Name(), "error", failure.Message,
+			"retry_in", pause.String())
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		wait = min(t.block.Retry.Max, time.Duration(float64(wait)*t.block.Retry.Multiplier))
+	}
+}
+
+func (t *track) try(ctx context.Context, r sdk.Registration) (sdk.Registered, error) {
+	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
+	defer cancel()
+	return t.register(ctx, r)
+}
+
+func (t *track) bind(r sdk.Registered, flows []*delivery.Flow) error {
+	for _, c := range r.Conflicts {
+		return sdk.Permanent(fmt.Errorf("transport %s: the destination has flow %q with other content: %s; "+
+			"use another flow name or client key", t.delivery.Name(), c.Flow, c.Difference))
+	}
+	for _, f := range flows {
+		f.Bindings[t.index] = r.Binding
+	}
+	return nil
+}
+
+// registration describes flows of one origin to the destination.
+func (t *track) registration(flows []*delivery.Flow) sdk.Registration {
+	origin := flows[0].Flow.Origin
+	r := sdk.Registration{
+		Asset: origin.Asset, ClientKey: origin.ClientKey,
+	}
+	if origin.Run != "" {
+		r.Run = sdk.Run{Name: origin.Run, ClientKey: origin.Run}
+	}
+	if origin == (sdk.Origin{}) {
+		r.Asset, r.ClientKey, r.Run = t.pipeline.Asset, clientKey(t.pipeline), t.pipeline.Run
+		r.AssetTags, r.AssetMetadata = t.pipeline.AssetTags, t.pipeline.AssetMetadata
+	}
+	for _, f := range flows {
+		r.Flows = append(r.Flows, t.visible(f.Flow))
+	}
+	return r
+}
+
+// visible returns the flow with the channel names that the destination shall see.
+func (t *track) visible(f sdk.Flow) sdk.Flow {
+	qualified := t.block.ChannelNames == config.ChannelNamesQualified ||
+		t.block.ChannelNames == config.ChannelNamesAuto && f.Origin == (sdk.Origin{}) &&
+			t.block.Description.Transport.Input == sdk.InputEncoded
+	if !qualified {
+		return f
+	}
+	channels := make([]sdk.Channel, len(f.Channels))
+	for i, c := range f.Channels {
+		c.Name = f.Name + "." + c.Name
+		channels[i] = c
+	}
+	f.Channels = channels
+	return f
+}
+
+// clientKey is what the pipeline's own flows are registered under: the encoder's
+// client_key, or a name made of asset and pipeline.
+func clientKey(p *config.Pipeline) string {
+	if p.Encoder != nil {
+		if v, ok := p.Encoder.Body.Attributes["client_key"]; ok && v.String != "" {
+			return v.String
+		}
+	}
+	return p.Asset + "-" + p.Name
+}
