@@ -22,7 +22,6 @@ type flowIdentity struct {
 // its identity.
 type flowTable struct {
 	account  *telemetry.Account
-	tracks   []*track
 	register func(ctx context.Context, flows []*delivery.Flow) error
 
 	mu struct {
@@ -37,17 +36,18 @@ type knownFlow struct {
 	fingerprint sdk.Fingerprint
 	once        sync.Mutex // held while the flow is being registered
 	registered  bool
+	replayable  bool // its source can be read again
 }
 
-func newFlowTable(account *telemetry.Account, tracks []*track) *flowTable {
-	t := &flowTable{account: account, tracks: tracks}
+func newFlowTable(account *telemetry.Account) *flowTable {
+	t := &flowTable{account: account}
 	t.mu.flows = map[flowIdentity]*knownFlow{}
 	return t
 }
 
 // add returns the flow with this definition. It refuses another definition under
 // an identity that is in use.
-func (t *flowTable) add(def sdk.Flow) (*knownFlow, error) {
+func (t *flowTable) add(def sdk.Flow, replayable bool) (*knownFlow, error) {
 	if err := def.Check(); err != nil {
 		return nil, err
 	}
@@ -69,9 +69,10 @@ func (t *flowTable) add(def sdk.Flow) (*knownFlow, error) {
 			Number:   uint32(len(t.mu.flows) + 1),
 			Flow:     def,
 			Account:  t.account.Flow(def.Origin, def.Name),
-			Bindings: make([]sdk.Binding, len(t.tracks)),
+			Bindings: make([]sdk.Binding, len(t.account.Tracks())),
 		},
 		fingerprint: fingerprint,
+		replayable:  replayable,
 	}
 	t.mu.flows[id] = known
 	return known, nil

@@ -127,7 +127,7 @@ func (s *source) ended(err error) error {
 
 // announce makes the flow known everywhere before its first batch.
 func (s *source) announce(ctx context.Context, e *wire.FlowAnnounced) error {
-	known, err := s.flows.add(*e.Flow)
+	known, err := s.flows.add(*e.Flow, s.block.Description.Source.Replayable)
 	if err != nil {
 		return fmt.Errorf("source %s: %w", s.name, err)
 	}

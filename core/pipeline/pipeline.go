@@ -40,8 +40,9 @@ type Pipeline struct {
 
 	mu struct {
 		sync.Mutex
-		phase Phase
-		err   error
+		phase  Phase
+		err    error
+		tracks []*track // all of them, once they are connected
 	}
 	failure chan struct{} // closed at the first failure
 }
@@ -73,6 +74,8 @@ func New(c *config.Pipeline, dataDir string, memory int, launcher Launcher, logg
 		failure: make(chan struct{}),
 	}
 	p.mu.phase = Starting
+	p.flows = newFlowTable(p.account)
+	p.flows.register = p.register
 	return p
 }
 
@@ -95,8 +98,9 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	defer close(p.done)
 	defer p.setPhase(Finished)
 	s := newStages(ctx)
+	s.watchers.Go(func() { p.cancelStart(s) })
 	if err := p.start(s); err != nil {
-		p.fail(err)
+		p.startFailed(err)
 	} else {
 		close(p.started)
 		p.setPhase(Running)
@@ -107,6 +111,30 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.mu.err
+}
+
+// cancelStart ends a start that is no longer wanted.
+func (p *Pipeline) cancelStart(s *stages) {
+	select {
+	case <-p.stopped:
+		select {
+		case <-p.started:
+		default:
+			s.stopTracks()
+		}
+	case <-p.started:
+	case <-s.ending:
+	}
+}
+
+// startFailed notes why the pipeline did not start, unless it was told not to.
+func (p *Pipeline) startFailed(err error) {
+	select {
+	case <-p.stopped:
+		p.logger.Info("stopped before it had started", "error", err)
+	default:
+		p.fail(err)
+	}
 }
 
 // fail notes the first failure and begins the end of the run.

@@ -26,8 +26,6 @@ func (p *Pipeline) start(s *stages) error {
 	if err := p.openTracks(s, launched); err != nil {
 		return err
 	}
-	p.flows = newFlowTable(p.account, p.tracks)
-	p.flows.register = p.register
 	admit := &admitter{tracks: p.tracks, keepRows: p.takesRows()}
 	submit := admit.submitRows
 	if p.config.Encoder != nil {
@@ -102,6 +100,9 @@ func (p *Pipeline) openTracks(s *stages, launched map[*config.PluginBlock]*plugi
 		})
 		p.tracks = append(p.tracks, t)
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.tracks = p.tracks
 	return nil
 }
 
@@ -184,7 +185,7 @@ func (p *Pipeline) discover(ctx context.Context, launched map[*config.PluginBloc
 			return nil, fmt.Errorf("%s: %w", pl.name, err)
 		}
 		for _, f := range d.Flows {
-			added, err := p.flows.add(f)
+			added, err := p.flows.add(f, block.Description.Source.Replayable)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", pl.name, err)
 			}

@@ -1,0 +1,56 @@
+package pipeline
+
+import (
+	"github.com/pipelined/pipelined/core/delivery"
+	"github.com/pipelined/pipelined/core/telemetry"
+)
+
+// Status is a pipeline at one moment.
+type Status struct {
+	Name   string
+	Phase  Phase
+	Err    error // why it failed; nil: it did not
+	Flows  []telemetry.FlowTotals
+	Tracks []TrackStatus
+}
+
+// TrackStatus is a track at one moment.
+type TrackStatus struct {
+	Name    string
+	Pending uint64 // counted batch by batch
+	delivery.State
+}
+
+// Status returns how the pipeline is.
+func (p *Pipeline) Status() Status {
+	p.mu.Lock()
+	s := Status{Name: p.config.Name, Phase: p.mu.phase, Err: p.mu.err}
+	tracks := p.mu.tracks
+	p.mu.Unlock()
+	for _, t := range tracks {
+		s.Tracks = append(s.Tracks, TrackStatus{Name: t.delivery.Name(), Pending: t.delivery.Pending(), State: t.delivery.State()})
+	}
+	s.Flows = p.account.Totals()
+	return s
+}
+
+// Undelivered counts what a finished pipeline received and did not deliver: by the
+// flows whose source can be read again, and by all others.
+func (p *Pipeline) Undelivered() (replayable, gone uint64) {
+	for _, f := range p.account.Totals() {
+		open := f.Received - f.Accepted - telemetry.Sum(f.Refused)
+		if p.isReplayable(f) {
+			replayable += open
+		} else {
+			gone += open
+		}
+	}
+	return replayable, gone
+}
+
+func (p *Pipeline) isReplayable(f telemetry.FlowTotals) bool {
+	p.flows.mu.Lock()
+	defer p.flows.mu.Unlock()
+	known := p.flows.mu.flows[flowIdentity{f.Origin, f.Name}]
+	return known != nil && known.replayable
+}
