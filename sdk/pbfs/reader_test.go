@@ -208,6 +208,7 @@ func TestReaderRoundTrip(t *testing.T) {
 					c, err := r.Next()
 					require.NoError(rt, err)
 					require.Equal(rt, string(body), string(c.Body))
+					require.Equal(rt, len(c.Body), cap(c.Body), "appending to a body does not touch the next chunk")
 					require.Equal(rt, borders[i], c.Offset)
 					require.Equal(rt, borders[i+1], c.End())
 					require.Equal(rt, storedCRC(file[c.Offset:]), c.CRC)
@@ -262,6 +263,35 @@ func TestBufferBound(t *testing.T) {
 		require.Error(t, err)
 		assert.LessOrEqual(t, len(r.win.buf), max(firstBuffer, min(4*len(file), (limit+HeaderSize)*5/4)), "%d bytes", arrives)
 	}
+}
+
+// A lie at the end of a full buffer makes it no larger.
+func TestBufferGrowsWithWhatArrives(t *testing.T) {
+	first := AppendMessage(nil, make([]byte, firstBuffer-2*HeaderSize-PrefixSize))
+	r := NewReader(newReader(join(rawChunk(first), header(0, 1<<20))), Limits{})
+	_, err := r.Next()
+	require.NoError(t, err)
+	_, err = r.Next()
+	require.Error(t, err)
+	assert.Len(t, r.win.buf, firstBuffer)
+}
+
+// A view that slides by single bytes moves the buffer seldom: each byte is
+// moved a few times at most.
+func TestWindowMovesSeldom(t *testing.T) {
+	const view, steps = 300 << 10, 600 << 10
+	w := newWindow(newReader(make([]byte, view+steps)))
+	moved := 0
+	for range steps {
+		before := w.start
+		require.NoError(t, w.need(view))
+		if w.start < before {
+			moved += view
+		}
+		w.advance(1)
+	}
+	assert.LessOrEqual(t, moved, 5*(view+steps))
+	assert.LessOrEqual(t, len(w.buf), view*5/4)
 }
 
 func allocatedBy(f func()) uint64 {

@@ -200,6 +200,31 @@ func nested(depth int) []byte {
 	return file
 }
 
+// A chunk behind damage is found at any offset, also where it begins near the
+// end of the buffer, and up to the limits.
+func TestScanFindsAtAnyOffset(t *testing.T) {
+	body := bodyOf("found")
+	limits := Limits{MaxChunk: len(body), MaxMessage: len("found")}
+	for junk := firstBuffer - 40; junk < firstBuffer+40; junk++ {
+		file := AppendChunk(bytes.Repeat([]byte{0xff}, junk), body)
+		for name, src := range map[string]io.ReaderAt{"whole reads": bytes.NewReader(file), "short reads": shortReaderAt{file}} {
+			items := collect(t, NewScanner(src, int64(len(file)), limits), file)
+			require.Len(t, items, 2, "%s, %d bytes of junk", name, junk)
+			require.Equal(t, item{From: int64(junk), To: int64(len(file)), Body: string(body)}, items[1])
+		}
+	}
+}
+
+// shortReaderAt returns a few bytes at a time near the end of the buffer.
+type shortReaderAt struct{ content []byte }
+
+func (s shortReaderAt) ReadAt(p []byte, off int64) (int, error) {
+	if off > firstBuffer-100 {
+		p = p[:min(len(p), 5)]
+	}
+	return bytes.NewReader(s.content).ReadAt(p, off)
+}
+
 // The work is linear: the bytes that are read are those of the file, once, and
 // the checksum table is filled once.
 func TestScanReadsOnce(t *testing.T) {
@@ -210,6 +235,17 @@ func TestScanReadsOnce(t *testing.T) {
 	assert.Equal(t, int64(len(file)), src.bytes)
 	assert.LessOrEqual(t, len(s.win.buf), len(file)*5/4)
 	assert.LessOrEqual(t, cap(s.sums.marks)*4, len(file)/16)
+}
+
+// Memory follows the limit, not the file, however long the damage is.
+func TestScanMemory(t *testing.T) {
+	const limit = 8 << 10
+	file := pattern(1<<20, func(int) uint64 { return limit })
+	s := NewScanner(bytes.NewReader(file), int64(len(file)), Limits{MaxChunk: limit})
+	collect(t, s, file)
+	assert.Len(t, s.win.buf, firstBuffer)
+	assert.NotZero(t, len(s.sums.marks))
+	assert.LessOrEqual(t, cap(s.sums.marks)*4, limit/16)
 }
 
 type countingReaderAt struct {
