@@ -1,7 +1,7 @@
 // Package pbfs reads and writes PBFS, the file format of backups. It is that of
-// Sift's client library, called the reference here: each reads what the other
-// writes. The package deals in bytes: chunks and the length-prefixed messages in
-// them. What a message means is not its business.
+// Sift's client library, called the reference here. The package deals in bytes:
+// chunks and the length-prefixed messages in them. What a message means is not
+// its business.
 //
 // A file is a plain concatenation of chunks, without magic, version, index or
 // footer. All integers are little-endian:

@@ -36,12 +36,15 @@ func (h *Hole) Size() int64 { return h.To - h.From }
 // A range with a right checksum and wrong lengths inside, or a message over the
 // limit, is one hole as a whole: it was written so.
 //
-// What it may miss, and may take for a chunk wrongly: behind damage nothing
-// tells a chunk from a message that has the bytes of a chunk inside, such as a
-// backup file in a channel of type bytes. And a wrong checksum is right by
-// accident once in 2^32 candidates. What it finds behind a hole is thus good to
-// look at and to export, and less certain than what a Reader returns. Chunks
-// over Limits.MaxChunk are holes. Apart from that no intact chunk is missed.
+// What it may take for a chunk wrongly: behind damage nothing tells a chunk from
+// a message that has the bytes of a chunk inside, such as a backup file in a
+// channel of type bytes; and a checksum is right by accident once in 2^32
+// candidates. What it finds behind a hole is thus good to look at and to export,
+// and less certain than what a Reader returns.
+//
+// What it may miss: an intact chunk that overlaps such a wrong one, or any other
+// range with a right checksum; and chunks over Limits.MaxChunk, which are holes.
+// All other intact chunks are found, whatever lies before them.
 //
 // The work is linear in the size of the file, whatever is in it: each byte is
 // read once and checksummed once; and each offset that could be the start of a
