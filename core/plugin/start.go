@@ -1,0 +1,153 @@
+package plugin
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+
+	"github.com/pipelined/pipelined/sdk/wire"
+)
+
+// exitWait is how long a process that closed its output or its connection is
+// waited for, to see how it ended.
+const exitWait = time.Second
+
+// start is one start of a plugin.
+type start struct {
+	launcher *Launcher
+	spec     Spec
+	opts     Options
+	out      *output
+	starter  *starter
+	conn     *grpc.ClientConn
+}
+
+func (s *start) run(ctx context.Context) (*Process, error) {
+	env, err := environment(os.Environ(), s.opts.Budget, s.opts.Env)
+	if err != nil {
+		return nil, err
+	}
+	cert, err := wire.NewCertificate()
+	if err != nil {
+		return nil, err
+	}
+	s.starter = &starter{spec: s.spec, env: env, first: newFirstLine(), clean: s.out.scrub.text, fork: s.fork}
+	h, err := s.starter.handshake(ctx, s.launcher.sockets.path, cert)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.dial(h, cert); err != nil {
+		return nil, err
+	}
+	description, err := wire.Describe(ctx, s.conn)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, fmt.Errorf("it does not describe itself: %w", err)
+	}
+	if described := (ID{description.Kind, description.Info.Name}); described != s.spec.ID {
+		return nil, fmt.Errorf("it says that it is %s", described)
+	}
+	return newProcess(s, description)
+}
+
+func (s *start) fork(env []string) (*child, error) {
+	c := command{path: s.spec.exec, argv: append([]string{s.spec.Path}, s.spec.Args...), env: env}
+	if c.path == "" {
+		c.path = s.spec.Path
+	}
+	for i, region := range s.opts.Regions {
+		c.files = append(c.files, region.Inherit(firstExtraFD+i))
+	}
+	first := s.starter.first
+	stdout := &lineSplitter{
+		limit: maxLine,
+		line: func(text []byte, whole bool) {
+			if !first.set(string(text), nil) {
+				s.out.line(streamStdout, text, whole)
+			}
+		},
+		end: func() { first.set("", errStdoutClosed) },
+	}
+	stderr := &lineSplitter{
+		limit: maxLine,
+		line:  func(text []byte, whole bool) { s.out.line(streamStderr, text, whole) },
+		end:   s.out.end,
+	}
+	return s.launcher.fork(c, stdout, stderr)
+}
+
+func (s *start) dial(h wire.Handshake, cert tls.Certificate) error {
+	config, err := wire.ClientTLS(cert, h.Certificate)
+	if err != nil {
+		return err
+	}
+	s.conn, err = grpc.NewClient("passthrough:///plugin", append(wire.DialOptions(),
+		grpc.WithTransportCredentials(credentials.NewTLS(config)),
+		grpc.WithContextDialer(dialSocket(h.Socket)),
+	)...)
+	return err
+}
+
+// abandon ends what has been started and says why it failed.
+func (s *start) abandon(err error) *StartError {
+	if s.conn != nil {
+		_ = s.conn.Close() // fails only if it is closed
+	}
+	if s.starter != nil {
+		err = s.end(err)
+	}
+	return &StartError{Spec: s.spec, Reason: printable(s.out.scrub.text(err.Error())), Output: s.out.last(), cause: err}
+}
+
+// end ends the process. If it has ended by itself, this belongs to the reason.
+func (s *start) end(err error) error {
+	if c := s.starter.child; c != nil {
+		if errors.Is(err, errStdoutClosed) || status.Code(err) == codes.Unavailable {
+			wait(c.ended, exitWait)
+		}
+		c.kill()
+		if !wait(c.ended, killWait) {
+			return fmt.Errorf("%w; process %d was killed but does not end", err, c.pid)
+		}
+		s.launcher.forget(c)
+		err = withExit(err, c)
+	}
+	if dir := s.starter.socketDir; dir != "" {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	return err
+}
+
+// withExit adds how the process ended, unless it was us who ended it.
+func withExit(err error, c *child) error {
+	status, killed := c.exit()
+	switch {
+	case killed:
+		return err
+	case errors.Is(err, errStdoutClosed):
+		return fmt.Errorf("it ended before its handshake: %s", describeStatus(status))
+	}
+	return fmt.Errorf("%w; it ended: %s", err, describeStatus(status))
+}
+
+// wait reports whether a channel is closed within a time.
+func wait(done <-chan struct{}, limit time.Duration) bool {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-done:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
