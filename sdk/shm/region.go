@@ -223,7 +223,7 @@ func (r *Region) Read(slot, length uint32) ([]byte, error) {
 	if r.closed.Load() {
 		return nil, errClosed
 	}
-	if err := r.checkRef(slot, length); err != nil {
+	if err := r.Check(slot, length); err != nil {
 		return nil, err
 	}
 	return r.at(slot)[:length:length], nil
@@ -243,7 +243,8 @@ func (r *Region) CopyOut(dst []byte, slot, length uint32) error {
 	return nil
 }
 
-func (r *Region) checkRef(slot, length uint32) error {
+// Check reports a reference to bytes that the region does not have.
+func (r *Region) Check(slot, length uint32) error {
 	switch {
 	case int64(slot) >= int64(r.slots):
 		return fmt.Errorf("slot %d does not exist, there are %d", slot, r.slots)
