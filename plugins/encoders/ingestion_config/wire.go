@@ -11,31 +11,39 @@ const (
 	doubleBytes = 11 // a double with its tags and length
 )
 
+// Wire types.
+const (
+	varint  = 0
+	fixed64 = 1
+	counted = 2 // behind its length
+	fixed32 = 5
+)
+
 // Tags of the fields, all of one byte: number<<3 | wire type.
 const (
-	tagConfigID  = 1<<3 | 2
-	tagFlow      = 2<<3 | 2
-	tagTimestamp = 3<<3 | 2
-	tagValue     = 4<<3 | 2
-	tagRunID     = 5<<3 | 2
+	tagConfigID  = 1<<3 | counted
+	tagFlow      = 2<<3 | counted
+	tagTimestamp = 3<<3 | counted
+	tagValue     = 4<<3 | counted
+	tagRunID     = 5<<3 | counted
 
 	// In a timestamp.
-	tagSeconds = 1<<3 | 0
-	tagNanos   = 2<<3 | 0
+	tagSeconds = 1<<3 | varint
+	tagNanos   = 2<<3 | varint
 
 	// In a channel value.
-	tagString   = 1<<3 | 2
-	tagDouble   = 2<<3 | 1
-	tagFloat    = 3<<3 | 5
-	tagBool     = 4<<3 | 0
-	tagInt32    = 5<<3 | 0
-	tagUint32   = 6<<3 | 0
-	tagInt64    = 7<<3 | 0
-	tagUint64   = 8<<3 | 0
-	tagBitField = 9<<3 | 2
-	tagEnum     = 10<<3 | 0
-	tagEmpty    = 11<<3 | 2
-	tagBytes    = 12<<3 | 2
+	tagString   = 1<<3 | counted
+	tagDouble   = 2<<3 | fixed64
+	tagFloat    = 3<<3 | fixed32
+	tagBool     = 4<<3 | varint
+	tagInt32    = 5<<3 | varint
+	tagUint32   = 6<<3 | varint
+	tagInt64    = 7<<3 | varint
+	tagUint64   = 8<<3 | varint
+	tagBitField = 9<<3 | counted
+	tagEnum     = 10<<3 | varint
+	tagEmpty    = 11<<3 | counted
+	tagBytes    = 12<<3 | counted
 )
 
 // valueTag returns the tag that values of a channel type have in a channel
