@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/hashicorp/hcl/v2"
@@ -17,8 +18,15 @@ type Config struct {
 	Pipelines []*Pipeline
 	// Secrets are all secret values that were read, longest first, for scrubbing
 	// what plugins print.
-	Secrets []string
+	Secrets SecretTexts
 }
+
+// SecretTexts are texts that must not be printed, and are not when a value that
+// holds them is.
+type SecretTexts []string
+
+// Format prints how many there are, whatever the verb is.
+func (s SecretTexts) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "(%s)", count(len(s), "secret")) }
 
 // Pipeline is one pipeline block. Attributes that were left out have their
 // defaults.
@@ -61,8 +69,13 @@ type PluginBlock struct {
 	// left out.
 	Body sdk.Body
 	// Secrets are the texts in Body that must not be printed, longest first.
-	Secrets []string
+	Secrets SecretTexts
 	Host    HostSettings
+}
+
+// Format prints which block it is and never its body, whatever the verb is.
+func (b PluginBlock) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "%s %q %q", b.Kind, b.Plugin, b.Label)
 }
 
 // Sandbox says how a plugin process is confined.
@@ -85,9 +98,10 @@ type HostSettings struct {
 // Source is a source block.
 type Source struct {
 	PluginBlock
-	Until    string        // name of the pipeline whose end ends this source; empty = none
-	IdleExit time.Duration // ends after this time without data; 0 = never
-	Gather   time.Duration // at most one batch in this time after the first; 0 = each row at once
+	Until      string // name of the pipeline whose end ends this source; empty = none
+	UntilRange hcl.Range
+	IdleExit   time.Duration // ends after this time without data; 0 = never
+	Gather     time.Duration // at most one batch in this time after the first; 0 = each row at once
 }
 
 // Encoder is an encoder block. Its Label is the name of its plugin.
@@ -111,7 +125,7 @@ const (
 type Transport struct {
 	PluginBlock
 	Required     bool     // false: this track loses its oldest ids before it stops the others
-	Flows        []string // patterns of flow names as in path.Match but * also matches slashes; empty = all
+	Flows        []string // patterns of flow names, see Takes; empty = all
 	ChannelNames ChannelNames
 	Checkpoint   Checkpoint // the pipeline's, with what the block overrides
 	Retry        Retry
@@ -132,6 +146,36 @@ type Backup struct {
 	// SyncDelay is what Sync says, as a duration; 0 for always and rotate.
 	SyncDelay time.Duration
 	Range     hcl.Range
+}
+
+// SetDefaults sets what a backup block may leave out.
+func (b *Backup) SetDefaults() { *b = defaultBackup() }
+
+// check finds what the schema cannot say, and reads Sync.
+func (b *Backup) check() []sdk.Diagnostic {
+	var problems []sdk.Diagnostic
+	if b.Dir == "" {
+		problems = append(problems, sdk.Problem("Empty text", `The attribute "dir" cannot be empty.`, "dir"))
+	}
+	if b.MaxFileSize < 1<<20 {
+		problems = append(problems, sdk.Problem("Size too small", `The attribute "max_file_size" must be at least "1MiB".`, "max_file_size"))
+	}
+	if b.MaxDisk != 0 && b.MaxDisk < b.MaxFileSize {
+		problems = append(problems, sdk.Problem("Contradicting sizes", "All files together, max_disk, may take less than one of them, max_file_size.", "max_disk"))
+	}
+	if b.MaxFileCount < 0 {
+		problems = append(problems, sdk.Problem("Number too small", `The attribute "max_file_count" cannot be less than 0.`, "max_file_count"))
+	}
+	switch b.Sync {
+	case "always", "rotate":
+		return problems
+	}
+	d, err := parseDuration(b.Sync)
+	if err != nil || d <= 0 {
+		problems = append(problems, sdk.Problem("Invalid value", `The attribute "sync" is a duration above 0, such as "1s", or "always", or "rotate".`, "sync"))
+	}
+	b.SyncDelay = d
+	return problems
 }
 
 // Checkpoint is a checkpoint block.

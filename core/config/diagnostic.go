@@ -1,6 +1,12 @@
 package config
 
 import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
 	"github.com/hashicorp/hcl/v2"
 
 	"github.com/pipelined/pipelined/sdk"
@@ -12,7 +18,7 @@ type Diagnostic struct {
 	Summary  string // a few words
 	Detail   string // sentences: what is wrong, what is allowed, what to do
 	// Subject is the place, always set. A problem that is in no file, such as a
-	// wrong -var option, has a range in a made-up file with the option's name.
+	// wrong -var option, has a range in a made-up file named after the option.
 	Subject hcl.Range
 	Snippet Snippet
 }
@@ -28,10 +34,200 @@ type Diagnostics []Diagnostic
 
 // HasErrors reports whether one of them is an error.
 func (d Diagnostics) HasErrors() bool {
-	for _, one := range d {
+	return slices.ContainsFunc(d, func(one Diagnostic) bool { return one.Severity == sdk.SeverityError })
+}
+
+// Limits of what is reported: a broken file must not become a flood.
+const (
+	maxDiagnostics  = 100
+	maxSummaryBytes = 300
+	maxDetailBytes  = 4_000
+	maxSnippetBytes = 400
+)
+
+// report collects diagnostics while files are loaded.
+type report struct {
+	sources map[string][]byte // by file name
+	masks   []hcl.Range       // source text that is never quoted
+	found   Diagnostics
+}
+
+func (r *report) error(at hcl.Range, summary, detail string, args ...any) {
+	r.add(sdk.SeverityError, at, summary, fmt.Sprintf(detail, args...))
+}
+
+func (r *report) warning(at hcl.Range, summary, detail string, args ...any) {
+	r.add(sdk.SeverityWarning, at, summary, fmt.Sprintf(detail, args...))
+}
+
+func (r *report) add(severity sdk.Severity, at hcl.Range, summary, detail string) {
+	r.found = append(r.found, Diagnostic{
+		Severity: severity, Subject: at,
+		Summary: cut(summary, maxSummaryBytes), Detail: cut(detail, maxDetailBytes),
+	})
+}
+
+// errors returns how many errors there are, for finding out whether a step had
+// any.
+func (r *report) errors() int {
+	n := 0
+	for _, one := range r.found {
 		if one.Severity == sdk.SeverityError {
-			return true
+			n++
 		}
 	}
-	return false
+	return n
+}
+
+// fromHCL takes over problems that the parser or an evaluation without secrets
+// found; at is the place of those that have none.
+func (r *report) fromHCL(problems hcl.Diagnostics, at hcl.Range) {
+	for _, p := range problems {
+		severity := sdk.SeverityError
+		if p.Severity == hcl.DiagWarning {
+			severity = sdk.SeverityWarning
+		}
+		place := at
+		if p.Subject != nil && p.Subject.Filename != "" {
+			place = *p.Subject
+		}
+		r.add(severity, place, p.Summary, p.Detail)
+	}
+}
+
+// mask keeps source text out of snippets.
+func (r *report) mask(at hcl.Range) { r.masks = append(r.masks, at) }
+
+// finish returns the diagnostics sorted, each once, with their source lines.
+func (r *report) finish() Diagnostics {
+	slices.SortStableFunc(r.found, func(a, b Diagnostic) int {
+		return cmp.Or(
+			cmp.Compare(a.Subject.Filename, b.Subject.Filename),
+			cmp.Compare(a.Subject.Start.Byte, b.Subject.Start.Byte),
+			cmp.Compare(a.Subject.End.Byte, b.Subject.End.Byte),
+			cmp.Compare(a.Severity, b.Severity),
+			cmp.Compare(a.Summary, b.Summary),
+			cmp.Compare(a.Detail, b.Detail),
+		)
+	})
+	out := slices.Compact(r.found)
+	if len(out) > maxDiagnostics {
+		out = r.shorten(out)
+	}
+	for i := range out {
+		out[i].Snippet = r.snippet(out[i].Subject)
+	}
+	return out
+}
+
+// shorten keeps the first problems and says that there are more. An error among
+// the rest must not get lost, so the sentence itself is one then.
+func (r *report) shorten(all Diagnostics) Diagnostics {
+	kept, rest := all[:maxDiagnostics-1], all[maxDiagnostics-1:]
+	more := Diagnostic{
+		Severity: sdk.SeverityWarning,
+		Subject:  rest[0].Subject,
+		Summary:  "Too many problems",
+		Detail:   fmt.Sprintf("This is the first of %d further problems, which are not shown. Correct those above first.", len(rest)),
+	}
+	if rest.HasErrors() {
+		more.Severity = sdk.SeverityError
+	}
+	return append(slices.Clone(kept), more)
+}
+
+// snippet returns the first line of a range.
+func (r *report) snippet(at hcl.Range) Snippet {
+	src, ok := r.sources[at.Filename]
+	if !ok || at.Start.Byte > len(src) {
+		return Snippet{}
+	}
+	first := bytes.LastIndexByte(src[:at.Start.Byte], '\n') + 1
+	last := len(src)
+	if n := bytes.IndexByte(src[at.Start.Byte:], '\n'); n >= 0 {
+		last = at.Start.Byte + n
+	}
+	s := Snippet{
+		Text:  strings.TrimSuffix(string(src[first:last]), "\r"),
+		Start: at.Start.Byte - first,
+		End:   min(at.End.Byte, last) - first,
+	}
+	s.End = min(max(s.End, s.Start), len(s.Text))
+	s.Start = min(s.Start, s.End)
+	for _, m := range r.masksBetween(at.Filename, first, first+len(s.Text)) {
+		s = s.masked(m[0]-first, m[1]-first)
+	}
+	return s.window()
+}
+
+// masksBetween returns the masked parts of a line, last first, so that replacing
+// one does not move those that follow.
+func (r *report) masksBetween(file string, first, last int) [][2]int {
+	var parts [][2]int
+	for _, m := range r.masks {
+		if m.Filename == file && m.Start.Byte < last && m.End.Byte > first {
+			parts = append(parts, [2]int{max(m.Start.Byte, first), min(m.End.Byte, last)})
+		}
+	}
+	slices.SortFunc(parts, func(a, b [2]int) int { return cmp.Compare(b[0], a[0]) })
+	for i := 1; i < len(parts); i++ {
+		parts[i][1] = min(parts[i][1], parts[i-1][0]) // they may overlap
+	}
+	return parts
+}
+
+// masked replaces a part of the text by a placeholder and moves the mark.
+func (s Snippet) masked(from, to int) Snippet {
+	const placeholder = "(secret)"
+	if from >= to {
+		return s
+	}
+	move := func(at, inside int) int {
+		switch {
+		case at <= from:
+			return at
+		case at < to:
+			return from + inside
+		}
+		return at - (to - from) + len(placeholder)
+	}
+	return Snippet{
+		Text:  s.Text[:from] + placeholder + s.Text[to:],
+		Start: move(s.Start, 0),
+		End:   move(s.End, len(placeholder)),
+	}
+}
+
+// window cuts a long line down to what is near the mark.
+func (s Snippet) window() Snippet {
+	const ellipsis = "…"
+	if len(s.Text) <= maxSnippetBytes {
+		return s
+	}
+	from := max(0, s.Start-maxSnippetBytes/4)
+	to := min(len(s.Text), from+maxSnippetBytes)
+	for from > 0 && !startsRune(s.Text[from]) {
+		from--
+	}
+	for to < len(s.Text) && !startsRune(s.Text[to]) {
+		to--
+	}
+	out := Snippet{Text: s.Text[from:to], Start: s.Start - from, End: min(s.End, to) - from}
+	if from > 0 {
+		out.Text, out.Start, out.End = ellipsis+out.Text, out.Start+len(ellipsis), out.End+len(ellipsis)
+	}
+	if to < len(s.Text) {
+		out.Text += ellipsis
+	}
+	return out
+}
+
+func startsRune(b byte) bool { return b < 0x80 || b >= 0xC0 }
+
+// cut shortens text to a number of bytes.
+func cut(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
 }
