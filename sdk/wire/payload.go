@@ -16,6 +16,11 @@ import (
 type outlet struct {
 	region *shm.Region // nil: everything goes inline
 	gate   gate
+
+	mu struct {
+		sync.Mutex
+		closed bool // the region belongs to the stream no more
+	}
 }
 
 // place is where a payload goes: a slot, or inline if memory is nil.
@@ -61,10 +66,22 @@ func (o *outlet) cancel(p place) {
 
 // released takes slots back that the receiver is done with.
 func (o *outlet) released(r *pb.Release) error {
-	if o.region == nil {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.region == nil:
 		return errors.New("slots released on a stream without region")
+	case o.mu.closed:
+		return nil
 	}
 	return o.region.Release(r.GetSlots()...)
+}
+
+// close makes sure that releases that are read late do not reach the region.
+func (o *outlet) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.mu.closed = true
 }
 
 // payload copies data to the slot, if there is one, and returns the reference to

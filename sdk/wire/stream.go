@@ -3,6 +3,7 @@ package wire
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 
@@ -11,7 +12,7 @@ import (
 
 // errStreamEnded is the error of a send on a stream that is over; the receiving
 // side knows why.
-var errStreamEnded = errors.New("the stream to the plugin has ended")
+var errStreamEnded = errors.New("the stream to the other process has ended")
 
 // lifetime is the context of a stream, not of a call: a call that waits for room
 // ends with the call's context or with the stream.
@@ -58,7 +59,7 @@ func (s *sender[M]) sendLocked(m *M) error {
 		if err == io.EOF {
 			return errStreamEnded
 		}
-		return fromStatus(err)
+		return fmt.Errorf("send to the other process: %w", err)
 	}
 	return nil
 }

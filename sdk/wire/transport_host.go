@@ -47,7 +47,7 @@ type DeliverStream struct {
 	to       outlet
 	sequence uint64 // guarded by out.mu
 
-	mu struct {
+	mu struct { // taken after out.mu, never before
 		sync.Mutex
 		last uint64              // greatest number of a delivery stream
 		open map[uint64]delivery // those without answer
@@ -140,16 +140,25 @@ func (s *DeliverStream) Announce(number uint32, flow *sdk.Flow) error {
 
 // Open begins a delivery stream with a number that is greater than all before.
 func (s *DeliverStream) Open(stream uint64, newConnection bool) error {
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	if err := s.note(stream); err != nil {
+		return err
+	}
+	open := &pb.OpenStream{Stream: stream, NewConnection: newConnection}
+	return s.out.sendLocked(&pb.DeliverRequest{Request: &pb.DeliverRequest_Open{Open: open}})
+}
+
+// note remembers that a delivery stream will be answered.
+func (s *DeliverStream) note(stream uint64) error {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if stream <= s.mu.last {
-		defer s.mu.Unlock()
 		return fmt.Errorf("delivery stream %d opened after %d", stream, s.mu.last)
 	}
 	s.mu.last = stream
 	s.mu.open[stream] = delivery{}
-	s.mu.Unlock()
-	open := &pb.OpenStream{Stream: stream, NewConnection: newConnection}
-	return s.out.send(&pb.DeliverRequest{Request: &pb.DeliverRequest_Open{Open: open}})
+	return nil
 }
 
 // check reports whether the delivery stream can still be used.
