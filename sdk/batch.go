@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"math/bits"
+	"slices"
 	"unsafe"
 )
 
@@ -28,13 +30,16 @@ import (
 // bytes) and their data, bit fields as width bytes for each row. Null slots are
 // zero. Width is 0 for all other types.
 const (
-	batchMagic      = 0x31424650
-	batchHeader     = 24
-	batchDirectory  = 16
-	nullWireBytes   = 4  // what "nothing" takes at most in an encoded message
-	rowWireBytes    = 24 // stamp, length prefix and its tags
-	idsWireBytes    = 2 * 64
-	stringWireExtra = 12
+	batchMagic     = 0x31424650
+	batchHeader    = 24
+	batchDirectory = 16
+
+	// Bounds of encoded messages.
+	nullWireBytes   = 4      // nothing
+	rowWireBytes    = 24     // stamp, length prefix and tags
+	idsWireBytes    = 2 * 64 // two ids of up to 60 bytes, and the tag of the flow's name
+	stringWireExtra = 12     // two tags and two lengths
+	fixedWireBytes  = 13     // two tags, a length and a varint of at most ten bytes
 )
 
 var errShortBatch = errors.New("flow batch is shorter than it says")
@@ -42,12 +47,14 @@ var errShortBatch = errors.New("flow batch is shorter than it says")
 // Batch is a parsed flow batch. It refers to the bytes it was parsed from and is
 // valid as long as these are unchanged. Parse may be called again to reuse it.
 type Batch struct {
-	flow    *Flow
-	raw     []byte
-	rows    int
-	times   []int64
-	columns []Column
-	bound   int
+	flow     *Flow
+	raw      []byte
+	rows     int
+	times    []int64
+	columns  []Column
+	channels []Channel // that columns has the types of
+	used     []int     // channels whose columns may have values
+	bound    int
 }
 
 // Column holds the values of one channel in a batch. Values of null rows are
@@ -78,7 +85,7 @@ func (b *Batch) Parse(flow *Flow, raw []byte) error {
 	if uintptr(unsafe.Pointer(unsafe.SliceData(raw)))%8 != 0 {
 		raw = append(make([]byte, 0, len(raw)+8), raw...)
 	}
-	word := func(at int) int { return int(binary.LittleEndian.Uint32(raw[at:])) }
+	word := func(at int) int { return word32(raw[at:]) }
 	rows, channels, present := word(4), word(8), word(12)
 	switch {
 	case word(0) != batchMagic:
@@ -101,41 +108,66 @@ func (b *Batch) Parse(flow *Flow, raw []byte) error {
 	b.flow, b.raw, b.rows = flow, raw, rows
 	b.times = view[int64](raw[stamps:first])
 	b.bound = rows * (rowWireBytes + idsWireBytes + len(flow.Name) + nullWireBytes*channels)
-	if cap(b.columns) < channels {
-		b.columns = make([]Column, channels)
-	}
-	b.columns = b.columns[:channels]
+	b.clearColumns(flow.Channels)
 	return b.parseColumns(raw[batchHeader:directory], raw[directory:stamps], first)
 }
 
+// clearColumns leaves columns without values. Batches of one flow follow each
+// other, mostly with values in the same few columns.
+func (b *Batch) clearColumns(channels []Channel) {
+	if len(channels) == len(b.channels) && unsafe.SliceData(channels) == unsafe.SliceData(b.channels) {
+		for _, i := range b.used {
+			b.columns[i] = Column{typ: b.columns[i].typ}
+		}
+	} else {
+		b.channels = channels
+		b.columns = slices.Grow(b.columns[:0], len(channels))[:len(channels)]
+		for i := range channels {
+			b.columns[i] = Column{typ: channels[i].Type}
+		}
+	}
+	b.used = b.used[:0]
+}
+
 func (b *Batch) parseColumns(bitmap, directory []byte, end int) error {
-	for i := range b.columns {
-		col := &b.columns[i]
-		*col = Column{typ: b.flow.Channels[i].Type, rows: b.rows}
-		if bitmap[i/8]&(1<<(i%8)) == 0 {
-			continue
+	for ; len(bitmap) > 0; bitmap = bitmap[8:] {
+		base := 8 * (pad8((len(b.columns)+7)/8) - len(bitmap))
+		for word := binary.LittleEndian.Uint64(bitmap); word != 0; word &= word - 1 {
+			i := base + bits.TrailingZeros64(word)
+			switch {
+			case i >= len(b.columns):
+				return fmt.Errorf("flow batch has a column for channel %d of %d", i+1, len(b.columns))
+			case len(directory) == 0:
+				return errors.New("flow batch has more columns than directory entries")
+			}
+			b.used = append(b.used, i)
+			var err error
+			if end, err = b.parseColumn(&b.columns[i], directory, end); err != nil {
+				return fmt.Errorf("column %q: %w", b.channels[i].Name, err)
+			}
+			directory = directory[batchDirectory:]
 		}
-		if len(directory) == 0 {
-			return errors.New("flow batch has more columns than directory entries")
-		}
-		offset := int(binary.LittleEndian.Uint32(directory))
-		length := int(binary.LittleEndian.Uint32(directory[4:]))
-		col.nulls = int(binary.LittleEndian.Uint32(directory[8:]))
-		col.width = int(binary.LittleEndian.Uint32(directory[12:]))
-		directory = directory[batchDirectory:]
-		if offset < end || offset%8 != 0 || offset > len(b.raw) || length > len(b.raw)-offset {
-			return fmt.Errorf("column %q lies outside the flow batch", b.flow.Channels[i].Name)
-		}
-		end = offset + length
-		if err := col.parse(b.raw[offset:end:end]); err != nil {
-			return fmt.Errorf("column %q: %w", b.flow.Channels[i].Name, err)
-		}
-		b.bound += col.wireBound()
 	}
 	if len(directory) != 0 {
 		return errors.New("flow batch has fewer columns than directory entries")
 	}
 	return nil
+}
+
+// parseColumn reads the column of a directory entry, which must not begin before
+// end, and returns its end.
+func (b *Batch) parseColumn(col *Column, entry []byte, end int) (int, error) {
+	offset, length := word32(entry), word32(entry[4:])
+	if offset < end || offset%8 != 0 || offset > len(b.raw) || length > len(b.raw)-offset {
+		return 0, errors.New("it lies outside the flow batch")
+	}
+	col.rows, col.nulls, col.width = b.rows, word32(entry[8:]), word32(entry[12:])
+	end = offset + length
+	if err := col.parse(b.raw[offset:end:end]); err != nil {
+		return 0, err
+	}
+	b.bound += col.wireBound()
+	return end, nil
 }
 
 func (c *Column) parse(raw []byte) error {
@@ -153,12 +185,24 @@ func (c *Column) parse(raw []byte) error {
 			return fmt.Errorf("%d values valid, %d nulls and %d rows", set, c.nulls, c.rows)
 		}
 	}
-	if (c.width != 0) != (c.typ == BitField) || c.width > MaxPayloadBytes {
-		return fmt.Errorf("width %d for type %s", c.width, c.typ)
+	switch c.typ {
+	case String, Bytes:
+		if c.width == 0 {
+			return c.parseOffsets(raw)
+		}
+	case BitField:
+		if c.width > 0 && c.width <= MaxPayloadBytes/c.rows {
+			return c.parseFixed(raw)
+		}
+	default:
+		if c.width == 0 {
+			return c.parseFixed(raw)
+		}
 	}
-	if c.typ == String || c.typ == Bytes {
-		return c.parseOffsets(raw)
-	}
+	return fmt.Errorf("width %d for type %s", c.width, c.typ)
+}
+
+func (c *Column) parseFixed(raw []byte) error {
 	if want := fixedBytes(c.typ, c.width, c.rows); len(raw) != want {
 		return fmt.Errorf("%d bytes of values, want %d", len(raw), want)
 	}
@@ -198,7 +242,7 @@ func fixedWireBound(t ChannelType, width int) int {
 	if t == BitField {
 		return stringWireExtra + width
 	}
-	return 13 // two tags, a length and a varint of at most ten bytes
+	return fixedWireBytes
 }
 
 func fixedBytes(t ChannelType, width, rows int) int {
@@ -229,8 +273,8 @@ func (b *Batch) Raw() []byte { return b.raw }
 // Column returns the column of a channel by its position in the flow.
 func (b *Batch) Column(channel int) *Column { return &b.columns[channel] }
 
-// WireBound is an upper bound of the batch's size in the encoded form, used to
-// cut batches before they are encoded.
+// WireBound is an upper bound of the batch's size in the encoded form with ids of
+// up to 60 bytes, used to cut batches before they are encoded.
 func (b *Batch) WireBound() int { return b.bound }
 
 // TimeSpan returns the least and the greatest stamp.
@@ -290,6 +334,10 @@ func (c *Column) Bytes(row int) []byte {
 
 // Width returns the bytes of each value of a bit field channel.
 func (c *Column) Width() int { return c.width }
+
+// word32 reads a number that the layout says fits; it is never negative, also
+// where int has 32 bits.
+func word32(raw []byte) int { return int(min(binary.LittleEndian.Uint32(raw), math.MaxInt32)) }
 
 func pad8(n int) int { return (n + 7) &^ 7 }
 

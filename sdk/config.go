@@ -26,17 +26,27 @@ func newBlock(t reflect.Type) reflect.Value {
 	return v.Elem()
 }
 
-// Secret is text that is never printed. Reveal gives it away.
-type Secret struct{ text string }
+// Secret is text that is never printed. Reveal gives it away. Equal secrets are
+// not == to each other.
+type Secret struct {
+	// Behind a pointer, because package fmt prints unexported fields of others as
+	// they are, whatever their methods say.
+	text *string
+}
 
 // NewSecret wraps a secret.
-func NewSecret(text string) Secret { return Secret{text} }
+func NewSecret(text string) Secret { return Secret{&text} }
 
 // Reveal returns the secret's text.
-func (s Secret) Reveal() string { return s.text }
+func (s Secret) Reveal() string {
+	if s.text == nil {
+		return ""
+	}
+	return *s.text
+}
 
 // IsSet reports whether there is a secret.
-func (s Secret) IsSet() bool { return s.text != "" }
+func (s Secret) IsSet() bool { return s.Reveal() != "" }
 
 // Format prints a placeholder whatever the verb is.
 func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, "(secret)") }

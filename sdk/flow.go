@@ -230,6 +230,9 @@ func (h canonical) channel(c *Channel) {
 	}
 }
 
+// mostDifferences keeps the text of a difference short.
+const mostDifferences = 5
+
 // Difference says in one line how b differs from f, for a person; empty when
 // both define the same channels.
 func (f *Flow) Difference(b *Flow) string {
@@ -245,8 +248,8 @@ func (f *Flow) Difference(b *Flow) string {
 				out = append(out, fmt.Sprintf("channel %d: %s", i+1, d))
 			}
 		}
-		if len(out) == 5 {
-			out = append(out, "…")
+		if len(out) > mostDifferences {
+			out[mostDifferences] = "…"
 			break
 		}
 	}

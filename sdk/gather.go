@@ -2,6 +2,8 @@ package sdk
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 )
@@ -16,22 +18,22 @@ const gatherBytes = 64 << 10
 // interval the first row goes at once, then at most one emission in that interval,
 // or when 64 KiB have gathered. With an interval of 0 every row goes at once.
 //
-// It may be used from many goroutines. Close emits the rest and joins its timer.
+// It may be used from many goroutines. An emission that fails is the end of it:
+// all calls return its error. Close emits the rest and joins its timer.
 type Gatherer struct {
 	out      Output
 	interval time.Duration
-	timer    *time.Timer
 	timers   sync.WaitGroup
 
 	mu struct {
 		sync.Mutex
-		flows    []*gathered // in order of their first row
+		flows    []*gathered // in order of their announcement
 		byFlow   map[FlowNumber]*gathered
 		bytes    int
 		position []byte
 		quiet    time.Time // an emission before this waits
+		timer    *time.Timer
 		armed    bool
-		closed   bool
 		err      error
 		sequence uint64
 	}
@@ -41,6 +43,8 @@ type gathered struct {
 	number FlowNumber
 	rows   *Builder
 }
+
+var errClosed = errors.New("the gatherer is closed")
 
 // NewGatherer returns a gatherer that emits to out.
 func NewGatherer(out Output, interval time.Duration) *Gatherer {
@@ -65,27 +69,26 @@ func (g *Gatherer) Announce(flow Flow) (FlowNumber, error) {
 	return number, nil
 }
 
-// Row adds a row: set puts its values into the builder, whose row is begun.
-// Position is where to go on after this row; nil keeps the last one. An error of
-// an earlier emission is returned here.
+// Row adds a row: set puts its values into the builder, whose row is begun; it may
+// be called a second time for the same row. Position is where to go on after this
+// row; nil keeps the last one. Ctx is that of the source's Run: a later emission
+// uses it as well. A row that is too large for a payload is refused by Dropped and
+// is no error.
 func (g *Gatherer) Row(ctx context.Context, flow FlowNumber, at int64, position []byte, set func(*Builder)) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.mu.err != nil {
 		return g.mu.err
 	}
-	rows := g.mu.byFlow[flow].rows
-	if rows.Full() {
-		if err := g.flush(ctx); err != nil {
-			return err
-		}
+	f := g.mu.byFlow[flow]
+	if f == nil {
+		return fmt.Errorf("flow %d was not announced to the gatherer", flow)
 	}
-	before := rows.Bytes()
-	rows.Row(at)
-	set(rows)
-	g.mu.bytes += rows.Bytes() - before
+	if err := g.add(ctx, f, at, set); err != nil {
+		return err
+	}
 	if position != nil {
-		g.mu.position = append(g.mu.position[:0], position...)
+		g.mu.position = append([]byte{}, position...)
 	}
 	wait := time.Until(g.mu.quiet)
 	if wait <= 0 || g.interval <= 0 || g.mu.bytes >= gatherBytes {
@@ -95,21 +98,54 @@ func (g *Gatherer) Row(ctx context.Context, flow FlowNumber, at int64, position 
 	return nil
 }
 
+// add appends the row, after the others have been emitted if there is no room.
+func (g *Gatherer) add(ctx context.Context, f *gathered, at int64, set func(*Builder)) error {
+	if f.rows.Full() {
+		if err := g.flush(ctx); err != nil {
+			return err
+		}
+	}
+	before := f.rows.Bytes()
+	f.rows.Row(at)
+	set(f.rows)
+	if f.rows.TooLarge() && f.rows.Rows() > 1 {
+		f.rows.DropRow()
+		if err := g.flush(ctx); err != nil {
+			return err
+		}
+		before = 0
+		f.rows.Row(at)
+		set(f.rows)
+	}
+	if f.rows.TooLarge() {
+		reason := fmt.Sprintf("the row takes more than %d bytes", MaxPayloadBytes)
+		f.rows.DropRow()
+		return g.out.Dropped(Dropped{Flow: f.number, Rows: 1, Reason: reason, From: at, To: at, Refused: true})
+	}
+	g.mu.bytes += f.rows.Bytes() - before
+	return nil
+}
+
 // arm makes sure that what is gathered goes out after wait.
 func (g *Gatherer) arm(ctx context.Context, wait time.Duration) {
-	if g.mu.armed || g.mu.closed {
+	if g.mu.armed {
 		return
 	}
 	g.mu.armed = true
 	g.timers.Add(1)
-	g.timer = time.AfterFunc(wait, func() {
+	g.mu.timer = time.AfterFunc(wait, func() {
 		defer g.timers.Done()
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.mu.armed = false
-		if g.mu.err == nil {
-			g.mu.err = g.flush(ctx)
+		if g.mu.err != nil || g.mu.bytes == 0 {
+			return
 		}
+		if wait := time.Until(g.mu.quiet); wait > 0 { // much has come and gone meanwhile
+			g.arm(ctx, wait)
+			return
+		}
+		_ = g.flush(ctx) // kept for the next call
 	})
 }
 
@@ -117,10 +153,14 @@ func (g *Gatherer) arm(ctx context.Context, wait time.Duration) {
 func (g *Gatherer) Flush(ctx context.Context) (uint64, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.mu.err == nil {
-		g.mu.err = g.flush(ctx)
+	err := g.mu.err
+	switch {
+	case errors.Is(err, errClosed):
+		err = nil
+	case err == nil:
+		err = g.flush(ctx)
 	}
-	return g.mu.sequence, g.mu.err
+	return g.mu.sequence, err
 }
 
 // flush emits all flows. Only the last batch carries the position: it covers the
@@ -132,6 +172,9 @@ func (g *Gatherer) flush(ctx context.Context) error {
 			last = i
 		}
 	}
+	if last < 0 {
+		return nil
+	}
 	for i, f := range g.mu.flows[:last+1] {
 		if f.rows.Rows() == 0 {
 			continue
@@ -142,6 +185,7 @@ func (g *Gatherer) flush(ctx context.Context) error {
 		}
 		sequence, err := g.out.Emit(ctx, f.number, f.rows, position)
 		if err != nil {
+			g.mu.err = err
 			return err
 		}
 		g.mu.sequence = sequence
@@ -151,16 +195,24 @@ func (g *Gatherer) flush(ctx context.Context) error {
 	return nil
 }
 
-// Close emits what is left and joins the timer. Rows must not follow.
+// Close emits what is left and joins the timer. Rows that follow are refused with
+// an error. It may come twice.
 func (g *Gatherer) Close(ctx context.Context) error {
 	g.mu.Lock()
-	g.mu.closed = true
-	if g.mu.armed && g.timer.Stop() {
+	err := g.mu.err
+	switch {
+	case errors.Is(err, errClosed):
+		err = nil
+	case err == nil:
+		if err = g.flush(ctx); err == nil {
+			g.mu.err = errClosed
+		}
+	}
+	if g.mu.armed && g.mu.timer.Stop() {
 		g.mu.armed = false
 		g.timers.Done()
 	}
 	g.mu.Unlock()
 	g.timers.Wait()
-	_, err := g.Flush(ctx)
 	return err
 }
