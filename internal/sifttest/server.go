@@ -66,6 +66,7 @@ type Server struct {
 		sync.Mutex
 		keys     []string
 		grpc     *grpc.Server // nil while it does not listen
+		listener net.Listener
 		draining []*grpc.Server
 		queued   []Behaviour
 		streams  []*Stream
@@ -140,7 +141,7 @@ func (s *Server) Start() error {
 		listener.Close()
 		return errors.New("sifttest: the server is running")
 	}
-	s.mu.grpc = server
+	s.mu.grpc, s.mu.listener = server, listener
 	s.address = listener.Addr().String()
 	s.serving.Go(func() { _ = server.Serve(&gatedListener{listener, s}) })
 	return nil
@@ -173,6 +174,7 @@ func (s *Server) Drain() {
 		return
 	}
 	s.mu.grpc = nil
+	s.mu.listener.Close() // GracefulStop does it too, but later
 	s.mu.draining = append(s.mu.draining, server)
 	s.serving.Go(server.GracefulStop)
 }

@@ -22,6 +22,11 @@ const (
 	// maxAnswers bounds the frames that a peer can provoke while it reads nothing.
 	maxAnswers = maxPending + maxChunk + 64<<10
 
+	// pingBudget is how many fences may be PINGs between two frames of answers.
+	// gRPC servers take more PINGs, without having answered anything in between,
+	// for abuse: the fourth closes the connection.
+	pingBudget = 2
+
 	maxWindow      = 1<<31 - 1
 	defaultWindow  = 1<<16 - 1
 	maxFrameSize   = 16 << 10 // of frames that are read, and the default for ours
@@ -59,9 +64,11 @@ type Conn struct {
 		window   int64 // what the peer still takes on the connection
 		initial  int64 // a new stream's window
 		maxFrame int
-		limit    uint32 // of streams at a time
-		fences   map[uint64]*Stream
-		pings    uint64 // number of the last PING
+		limit    uint32             // of streams at a time
+		pings    uint64             // number of the last PING
+		asked    int                // fences by PING since the peer last answered something
+		fences   map[uint64]*Stream // by number of their PING
+		settings []*Stream          // fences by SETTINGS, oldest first; nil: not a fence
 		retired  bool
 		goAway   *GoAwayError
 		err      error
@@ -91,6 +98,8 @@ func New(ctx context.Context, nc net.Conn, config Config) (*Conn, error) {
 	c.mu.initial = defaultWindow
 	c.mu.maxFrame = maxFrameSize
 	c.mu.limit = maxWindow
+
+	c.mu.settings = []*Stream{nil}
 
 	c.mu.out = append(c.mu.out, http2.ClientPreface...)
 	_ = c.framer.WriteSettings(
@@ -284,4 +293,18 @@ func (c *Conn) ping() uint64 {
 	_ = c.framer.WritePing(false, payload)
 	c.wake()
 	return c.mu.pings
+}
+
+// fence appends a frame that the peer must answer in its turn, on behalf of a
+// stream: a PING, or SETTINGS that set nothing. The caller holds mu.
+func (c *Conn) fence(s *Stream) {
+	if c.mu.asked < pingBudget {
+		c.mu.asked++
+		s.fence = c.ping()
+		c.mu.fences[s.fence] = s
+		return
+	}
+	_ = c.framer.WriteSettings()
+	c.mu.settings = append(c.mu.settings, s)
+	c.wake()
 }

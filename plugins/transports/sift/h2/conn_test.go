@@ -190,6 +190,41 @@ func TestFence(t *testing.T) {
 	}
 }
 
+// TestManyFences: a server that answers late is not asked by ever more PINGs; what
+// takes their place keeps the order too.
+func TestManyFences(t *testing.T) {
+	c, p := connect(t, Config{})
+	fenced := make([]chan error, 5)
+	var streams []*Stream
+	for i := range fenced {
+		s := open(t, c, p)
+		streams = append(streams, s)
+		fenced[i] = make(chan error, 1)
+		go func() { fenced[i] <- s.Fence(t.Context()) }()
+		if i < pingBudget {
+			p.expect(http2.FramePing)
+		} else {
+			assert.Zero(t, p.expect(http2.FrameSettings).(*http2.SettingsFrame).NumSettings())
+		}
+	}
+	p.drain()
+	p.atOnce(func() {
+		_ = p.framer.WriteSettingsAck() // of connect
+		_ = p.framer.WriteSettingsAck()
+		p.headers(streams[3].id, true, ":status", "200")
+		_ = p.framer.WriteSettingsAck()
+		_ = p.framer.WriteSettingsAck()
+	})
+	require.NoError(t, <-fenced[2])
+	require.ErrorIs(t, <-fenced[3], ErrEnded)
+	require.NoError(t, <-fenced[4])
+	assert.Empty(t, fenced[0])
+	require.NoError(t, p.framer.WritePing(true, [8]byte{7: 1}))
+	require.NoError(t, <-fenced[0])
+	streams[1].Reset()
+	require.ErrorIs(t, <-fenced[1], ErrEnded)
+}
+
 func TestFenceEndsWithItsContext(t *testing.T) {
 	c, p := connect(t, Config{})
 	s := open(t, c, p)
@@ -317,6 +352,10 @@ func TestBadPeers(t *testing.T) {
 		{"setting out of range", func(p *peer) {
 			_ = p.framer.WriteSettings(http2.Setting{ID: http2.SettingMaxFrameSize, Val: 1})
 		}, "PROTOCOL_ERROR", true},
+		{"acknowledges too much", func(p *peer) {
+			_ = p.framer.WriteSettingsAck()
+			_ = p.framer.WriteSettingsAck()
+		}, "never sent", true},
 		{"a stream nobody opened", func(p *peer) { p.headers(3, true, ":status", "200") }, "never opened", true},
 		{"even stream", func(p *peer) { _ = p.framer.WriteData(2, false, []byte("x")) }, "never opened", true},
 		{"push", func(p *peer) {

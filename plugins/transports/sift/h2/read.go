@@ -104,8 +104,10 @@ func (c *Conn) handle(frame http2.Frame) error {
 	}
 	switch f := frame.(type) {
 	case *http2.MetaHeadersFrame:
+		c.mu.asked = 0
 		return c.handleHeaders(f)
 	case *http2.DataFrame:
+		c.mu.asked = 0
 		return c.handleData(f)
 	case *http2.RSTStreamFrame:
 		if s := c.mu.streams[f.StreamID]; s != nil {
@@ -209,7 +211,7 @@ func (s *Stream) peerEnded() {
 
 func (c *Conn) handleSettings(f *http2.SettingsFrame) error {
 	if f.IsAck() {
-		return nil
+		return c.handleSettingsAck()
 	}
 	err := f.ForeachSetting(func(s http2.Setting) error {
 		if err := s.Valid(); err != nil {
@@ -240,6 +242,18 @@ func (c *Conn) handleSettings(f *http2.SettingsFrame) error {
 	return nil
 }
 
+func (c *Conn) handleSettingsAck() error {
+	if len(c.mu.settings) == 0 {
+		return &ProtocolError{"the peer acknowledges SETTINGS that were never sent"}
+	}
+	s := c.mu.settings[0]
+	c.mu.settings = c.mu.settings[1:]
+	if s != nil {
+		s.passFence()
+	}
+	return nil
+}
+
 func (c *Conn) changeInitialWindow(size int64) error {
 	delta := size - c.mu.initial
 	c.mu.initial = size
@@ -261,6 +275,14 @@ func (c *Conn) handlePing(f *http2.PingFrame) {
 	number := binary.BigEndian.Uint64(f.Data[:])
 	if s := c.mu.fences[number]; s != nil {
 		delete(c.mu.fences, number)
+		s.passFence()
+	}
+}
+
+// passFence notes that the peer has read all that the stream has sent. The caller
+// holds conn.mu.
+func (s *Stream) passFence() {
+	if !s.ended {
 		s.fenced = true
 		s.notify()
 	}

@@ -33,8 +33,8 @@ type Stream struct {
 
 	window   int64 // what the peer still takes on this stream
 	sentEnd  bool
-	fence    uint64 // number of the PING that is the fence
-	fenced   bool   // it was answered while the stream was open
+	fence    uint64 // number of the PING that is the fence; 0 = none, or SETTINGS
+	fenced   bool   // the fence was answered while the stream was open
 	ended    bool
 	response Response
 }
@@ -97,10 +97,10 @@ func appendDataHeader(dst []byte, id uint32, length int, end bool) []byte {
 	return binary.BigEndian.AppendUint32(dst, id)
 }
 
-// Fence sends a PING behind everything that was written and waits for its
-// answer. It returns nil if the stream was still open when the peer answered, so
-// that whatever it says from then on, it says knowing all that was written. It
-// is called once.
+// Fence sends a frame that must be answered, a PING, behind everything that was
+// written and waits for the answer. It returns nil if the stream was still open
+// when the peer answered, so that whatever it says from then on, it says having
+// been sent all of it. It is called once.
 func (s *Stream) Fence(ctx context.Context) error {
 	c := s.conn
 	c.mu.Lock()
@@ -108,8 +108,7 @@ func (s *Stream) Fence(ctx context.Context) error {
 		c.mu.Unlock()
 		return ErrEnded
 	}
-	s.fence = c.ping()
-	c.mu.fences[s.fence] = s
+	c.fence(s)
 	c.mu.Unlock()
 	for {
 		c.mu.Lock()
