@@ -29,8 +29,19 @@ type except struct {
 
 // where is the block that a body belongs to.
 type where struct {
-	what string    // type and labels, for messages
+	what string    // for messages: the source "csv" "in"
 	at   hcl.Range // its header
+}
+
+func whereOf(b *hclsyntax.Block) where {
+	what := "the " + cut(b.Type, maxQuote)
+	for _, label := range b.Labels {
+		what += " " + quote(label)
+	}
+	if len(b.Labels) == 0 {
+		what += " block"
+	}
+	return where{what, headerRange(b)}
 }
 
 // decoded is the content of a body.
@@ -96,7 +107,7 @@ func (l *loader) decodeAttribute(a *hclsyntax.Attribute, s bodySchema, w where, 
 	}
 	known := s.Attributes[i]
 	if known.Sensitive {
-		l.mask(a.Expr.Range())
+		l.maskLiterals(a.Expr)
 	}
 	if known.Type == typePipeline {
 		present[a.Name] = a.NameRange
@@ -158,14 +169,14 @@ func (l *loader) checkSecrecy(a *hclsyntax.Attribute, known sdk.Attribute, v val
 func (l *loader) unknownAttribute(a *hclsyntax.Attribute, s bodySchema, w where) {
 	for _, b := range s.Blocks {
 		if b.Type == a.Name {
-			l.error(a.NameRange, "Block written as attribute", "In %s, %s is a block. Write it without the equals sign: %s { … }.", w.what, quote(a.Name), a.Name)
+			l.error(a.NameRange, "Block written as attribute", "In %s, %s is a block. Write it without the equals sign: %s {…}.", w.what, quote(a.Name), a.Name)
 			return
 		}
 	}
 	names := s.attributeNames()
 	for _, known := range s.Attributes {
 		if known.Sensitive && known.Name == suggest(a.Name, names) {
-			l.mask(a.Expr.Range())
+			l.maskLiterals(a.Expr)
 		}
 	}
 	l.error(a.NameRange, "Unknown attribute", "%s has no attribute %s.%s %s", upperFirst(w.what), quote(a.Name),
@@ -193,11 +204,11 @@ func (s bodySchema) allowed() string {
 	attributes, blocks := s.attributeNames(), s.blockNames()
 	switch {
 	case len(attributes) > 0 && len(blocks) > 0:
-		return fmt.Sprintf("It has the attributes %s, and the blocks %s.", nameList(attributes, "and"), nameList(blocks, "and"))
+		return fmt.Sprintf("Attributes: %s. Blocks: %s.", nameList(attributes), nameList(blocks))
 	case len(attributes) > 0:
-		return fmt.Sprintf("It has the attributes %s.", nameList(attributes, "and"))
+		return fmt.Sprintf("Attributes: %s.", nameList(attributes))
 	case len(blocks) > 0:
-		return fmt.Sprintf("It has the blocks %s.", nameList(blocks, "and"))
+		return fmt.Sprintf("Blocks: %s.", nameList(blocks))
 	}
 	return "It has neither attributes nor blocks."
 }
@@ -213,7 +224,8 @@ func (l *loader) decodeBlock(b *hclsyntax.Block, s bodySchema, w where, out *dec
 	}
 	known := s.Blocks[i]
 	present[b.Type] = b.TypeRange
-	inner := where{what: fmt.Sprintf("%s in %s", blockName(b), w.what), at: headerRange(b)}
+	inner := whereOf(b)
+	inner.what += " in " + w.what
 	if !l.checkLabels(b, known.Labels, inner) {
 		return
 	}
@@ -250,7 +262,7 @@ func (l *loader) checkLabels(b *hclsyntax.Block, want []string, w where) bool {
 	if len(b.Labels) > len(want) {
 		at = b.LabelRanges[len(want)]
 	}
-	l.error(at, "Wrong number of labels", "This block has %s; write %s { … }.", count(len(b.Labels), "label"), form)
+	l.error(at, "Wrong number of labels", "This block has %s; write %s {…}.", count(len(b.Labels), "label"), form)
 	return false
 }
 
@@ -284,9 +296,9 @@ func (l *loader) checkPresence(s sdk.Schema, w where, present map[string]hcl.Ran
 		switch {
 		case len(given) > 1:
 			slices.SortFunc(given, func(a, b string) int { return cmp.Compare(present[a].Start.Byte, present[b].Start.Byte) })
-			l.error(present[given[1]], "Conflicting settings", "%s may have only one of %s.", upperFirst(w.what), nameList(group.Names, "and"))
+			l.error(present[given[1]], "Conflicting settings", "%s may have only one of %s.", upperFirst(w.what), nameList(group.Names))
 		case len(given) == 0 && group.Required:
-			l.error(w.at, "Missing setting", "%s needs one of %s.", upperFirst(w.what), nameList(group.Names, "and"))
+			l.error(w.at, "Missing setting", "%s needs one of %s.", upperFirst(w.what), nameList(group.Names))
 		}
 	}
 }
@@ -341,15 +353,6 @@ func headerRange(b *hclsyntax.Block) hcl.Range {
 		at = hcl.RangeBetween(at, b.LabelRanges[n-1])
 	}
 	return at
-}
-
-// blockName is the type of a block with its labels, as written.
-func blockName(b *hclsyntax.Block) string {
-	name := cut(b.Type, maxQuote)
-	for _, label := range b.Labels {
-		name += " " + quote(label)
-	}
-	return name
 }
 
 // upperFirst makes the start of a sentence of ASCII text.

@@ -68,9 +68,11 @@ func notEmpty(attribute string, texts []string) []sdk.Diagnostic {
 	return problems
 }
 
-// checkLimits checks checkpoint and retry blocks of a pipeline or a transport.
-func (l *loader) checkLimits(body *hclsyntax.Body, at hcl.Range, c Checkpoint, r Retry) {
-	l.hostProblems(body, at, step("checkpoint"), positive(duration{"interval", c.Interval}, duration{"timeout", c.Timeout}))
+func (c Checkpoint) check() []sdk.Diagnostic {
+	return positive(duration{"interval", c.Interval}, duration{"timeout", c.Timeout})
+}
+
+func (r Retry) check() []sdk.Diagnostic {
 	problems := positive(duration{"initial", r.Initial}, duration{"max", r.Max})
 	if len(problems) == 0 && r.Max < r.Initial {
 		problems = append(problems, sdk.Problem("Contradicting durations",
@@ -79,26 +81,41 @@ func (l *loader) checkLimits(body *hclsyntax.Body, at hcl.Range, c Checkpoint, r
 	if r.Multiplier < 1 {
 		problems = append(problems, sdk.Problem("Number too small", `The attribute "multiplier" must be at least 1: waits do not become shorter.`, "multiplier"))
 	}
-	l.hostProblems(body, at, step("retry"), problems)
+	return problems
 }
 
-// checkPipelineBody checks what the schema of a pipeline block cannot say.
-func (l *loader) checkPipelineBody(b *hclsyntax.Block, body *pipelineBody) {
+// checkPipelineBody checks what the schema of a pipeline block cannot say; fits
+// says that nothing is wrong by the schema. Transports do not inherit what is
+// wrong here.
+func (l *loader) checkPipelineBody(b *hclsyntax.Block, body *pipelineBody, fits bool) {
 	at := headerRange(b)
 	report := func(prefix []sdk.Step, problems []sdk.Diagnostic) { l.hostProblems(b.Body, at, prefix, problems) }
 
 	report(nil, positive(duration{"drain_timeout", body.DrainTimeout}))
 	report(nil, notEmpty("asset_tags", body.AssetTags))
-	l.checkLimits(b.Body, at, body.Checkpoint, body.Retry)
+	if problems := body.Checkpoint.check(); len(problems) > 0 {
+		report(step("checkpoint"), problems)
+		body.Checkpoint = defaultCheckpoint()
+	}
+	if problems := body.Retry.check(); len(problems) > 0 {
+		report(step("retry"), problems)
+		body.Retry = defaultRetry()
+	}
 	report(step("queues"), slices.Concat(
 		atLeastOne("ingestion", body.Queues.Ingestion),
 		atLeastOne("backup", body.Queues.Backup),
 		atLeastOne("control", body.Queues.Control)))
+	if body.Queues.Ingestion < 1 {
+		body.Queues.Ingestion = defaultQueues().Ingestion
+	}
 	limits := positive(duration{"flush_interval", body.RuleLimits.FlushInterval}, duration{"max_jump", body.RuleLimits.MaxJump})
 	if body.RuleLimits.Memory < 1<<20 {
 		limits = append(limits, sdk.Problem("Size too small", `The attribute "memory" must be at least "1MiB".`, "memory"))
 	}
 	report(step("rules"), limits)
+	if !fits {
+		return
+	}
 	report(nil, checkFlows(body.Flows))
 	if run := nthBlock(b.Body, "run", 0); run != nil {
 		l.checkRun(run, body.Run)
@@ -129,14 +146,18 @@ func (l *loader) checkRun(b *hclsyntax.Block, run *runBlock) {
 	}
 }
 
-// checkPipeline checks the parts of a pipeline against each other.
-func (l *loader) checkPipeline(p *Pipeline, b *hclsyntax.Block) {
+// checkPipeline checks the parts of a pipeline against each other. An asset that
+// cannot be read is not missing.
+func (l *loader) checkPipeline(p *Pipeline, b *hclsyntax.Block, assetReadable bool) {
 	l.checkLabelsOnce(b)
 	if nthBlock(b.Body, "source", 0) == nil {
-		l.error(p.Range, "Missing source", "The pipeline %s has no source. Add source \"PLUGIN\" \"NAME\" { … }.", quote(p.Name))
+		l.error(p.Range, "Missing source", "The pipeline %s has no source. Add source \"PLUGIN\" \"NAME\" {…}.", quote(p.Name))
 	}
 	if nthBlock(b.Body, "transport", 0) == nil {
-		l.error(p.Range, "Missing transport", "The pipeline %s has no transport, so its data goes nowhere. Add transport \"PLUGIN\" \"NAME\" { … }.", quote(p.Name))
+		l.error(p.Range, "Missing transport", "The pipeline %s has no transport, so its data goes nowhere. Add transport \"PLUGIN\" \"NAME\" {…}.", quote(p.Name))
+	}
+	if p.Asset == "" && assetReadable {
+		l.checkAsset(p)
 	}
 	for _, t := range p.Transports {
 		l.checkTransport(p, t, nthBlock(b.Body, "encoder", 0) != nil)
@@ -150,8 +171,8 @@ func (l *loader) checkPipeline(p *Pipeline, b *hclsyntax.Block) {
 	if p.Backup != nil {
 		l.refuseBackup(p)
 	}
-	for _, r := range p.Rules {
-		l.refuseRule(r)
+	if len(p.Rules) > 0 {
+		l.refuseRules(p)
 	}
 }
 
@@ -161,9 +182,10 @@ func (l *loader) refuseBackup(p *Pipeline) {
 		"This version has no backup: data that is not delivered yet would be lost with the process. Remove the block to run without one.")
 }
 
-// refuseRule stands here until rules are part of this version.
-func (l *loader) refuseRule(r *Rule) {
-	l.error(r.Range, "Rules not available", "This version does not run rules. Remove the rule %s to run the pipeline without it.", quote(r.Name))
+// refuseRules stands here until rules are part of this version.
+func (l *loader) refuseRules(p *Pipeline) {
+	l.error(p.Rules[0].Range, "Rules not available",
+		"This version checks rules but does not run them, and the pipeline %s has %s. Remove what is not run.", quote(p.Name), count(len(p.Rules), "rule"))
 }
 
 // checkLabelsOnce reports two blocks of a kind with the same name.
@@ -184,17 +206,24 @@ func (l *loader) checkLabelsOnce(b *hclsyntax.Block) {
 	}
 }
 
+// checkAsset checks that there is an asset if a transport needs one.
+func (l *loader) checkAsset(p *Pipeline) {
+	for _, t := range p.Transports {
+		if t.Description.Transport.Binds {
+			l.error(p.Range, "Missing asset", "The transport %s registers the data with its destination and needs the name of the asset: asset = \"NAME\" in the pipeline %s.", quote(t.Label), quote(p.Name))
+			return
+		}
+	}
+}
+
 // checkTransport checks that a transport gets what it needs from its pipeline.
 func (l *loader) checkTransport(p *Pipeline, t *Transport, encoder bool) {
 	c := t.Description.Transport
-	if c.Binds && p.Asset == "" {
-		l.error(p.Range, "Missing asset", "The transport %s registers the data with its destination and needs the name of the asset: asset = \"NAME\" in the pipeline %s.", quote(t.Label), quote(p.Name))
-	}
 	if c.Input != sdk.InputEncoded {
 		return
 	}
 	if !encoder {
-		l.error(t.Range, "Missing encoder", "The transport %s takes encoded messages, but the pipeline has no encoder. Add encoder \"PLUGIN\" { … }.", quote(t.Label))
+		l.error(t.Range, "Missing encoder", "The transport %s takes encoded messages, but the pipeline has no encoder. Add encoder \"PLUGIN\" {…}.", quote(t.Label))
 		return
 	}
 	if p.Encoder == nil || len(c.Formats) == 0 {
@@ -214,7 +243,7 @@ func (l *loader) checkTogether(c *Config) {
 		for _, b := range p.pluginBlocks() {
 			claims = append(claims, claimsOf(p, b)...)
 		}
-		if p.Backup != nil {
+		if p.Backup != nil && p.Backup.Dir != "" {
 			c := claim{plugin: "backup", what: p.Backup.Dir, owner: fmt.Sprintf("the backup of pipeline %q", p.Name), at: p.Backup.Range}
 			claims = append(claims, c.directory())
 		}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
 
 	"github.com/pipelined/pipelined/sdk"
 )
@@ -39,7 +40,7 @@ func (d Diagnostics) HasErrors() bool {
 
 // Limits of what is reported: a broken file must not become a flood.
 const (
-	maxDiagnostics  = 100
+	maxDiagnostics  = 50
 	maxSummaryBytes = 300
 	maxDetailBytes  = 4_000
 	maxSnippetBytes = 400
@@ -95,8 +96,39 @@ func (r *report) fromHCL(problems hcl.Diagnostics, at hcl.Range) {
 	}
 }
 
-// mask keeps source text out of snippets.
-func (r *report) mask(at hcl.Range) { r.masks = append(r.masks, at) }
+// maskLiterals keeps the texts and numbers of an expression out of snippets, but
+// not the names of secrets in calls of functions that read one.
+func (r *report) maskLiterals(expr hclsyntax.Expression) {
+	_ = hclsyntax.Walk(expr, &masker{report: r})
+}
+
+type masker struct {
+	*report
+	calls int // of functions that read a secret, around the current node
+}
+
+// Enter is called by hclsyntax.Walk.
+func (m *masker) Enter(n hclsyntax.Node) hcl.Diagnostics {
+	switch n := n.(type) {
+	case *hclsyntax.FunctionCallExpr:
+		if strings.HasPrefix(n.Name, secretNamespace) {
+			m.calls++
+		}
+	case *hclsyntax.LiteralValueExpr:
+		if m.calls == 0 {
+			m.masks = append(m.masks, n.SrcRange)
+		}
+	}
+	return nil
+}
+
+// Exit is called by hclsyntax.Walk.
+func (m *masker) Exit(n hclsyntax.Node) hcl.Diagnostics {
+	if call, ok := n.(*hclsyntax.FunctionCallExpr); ok && strings.HasPrefix(call.Name, secretNamespace) {
+		m.calls--
+	}
+	return nil
+}
 
 // finish returns the diagnostics sorted, each once, with their source lines.
 func (r *report) finish() Diagnostics {
@@ -157,7 +189,7 @@ func (r *report) snippet(at hcl.Range) Snippet {
 	for _, m := range r.masksBetween(at.Filename, first, first+len(s.Text)) {
 		s = s.masked(m[0]-first, m[1]-first)
 	}
-	return s.window()
+	return s.window(maxSnippetBytes)
 }
 
 // masksBetween returns the masked parts of a line, last first, so that replacing
@@ -199,13 +231,14 @@ func (s Snippet) masked(from, to int) Snippet {
 }
 
 // window cuts a long line down to what is near the mark.
-func (s Snippet) window() Snippet {
+func (s Snippet) window(most int) Snippet {
 	const ellipsis = "…"
-	if len(s.Text) <= maxSnippetBytes {
+	if len(s.Text) <= most {
 		return s
 	}
-	from := max(0, s.Start-maxSnippetBytes/4)
-	to := min(len(s.Text), from+maxSnippetBytes)
+	most -= 2 // columns of the ellipses
+	from := max(0, min(s.Start-most/4, len(s.Text)-most))
+	to := min(len(s.Text), from+most)
 	for from > 0 && !startsRune(s.Text[from]) {
 		from--
 	}

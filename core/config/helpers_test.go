@@ -79,7 +79,7 @@ type csvExtra struct {
 }
 
 type siftSourceSettings struct {
-	Listen string            `config:"listen,required,tcp_bind"`
+	Listen string            `config:"listen,tcp_bind"`
 	Keys   map[string]string `config:"keys,sensitive"`
 }
 

@@ -98,7 +98,7 @@ func (l *loader) load(ctx context.Context, path string) *Config {
 	c := &Config{Dir: dir, DataDir: dataDir, Files: names}
 	l.namePipelines(blocks["pipeline"])
 	if len(blocks["pipeline"]) == 0 {
-		l.error(fileRange(names[0]), "No pipeline", "There is no pipeline block. Write pipeline \"name\" { … }.")
+		l.error(fileRange(names[0]), "No pipeline", "There is no pipeline block. Write pipeline \"NAME\" {…}.")
 	}
 	for _, b := range blocks["pipeline"] {
 		if p := l.loadPipeline(ctx, b); p != nil && l.pipelines[p.Name] == p.Range {
@@ -124,12 +124,12 @@ func (l *loader) collect(body *hclsyntax.Body, blocks map[string][]*hclsyntax.Bl
 	types := []string{"pipeline", "variable", "locals"}
 	for _, a := range sortedAttributes(body) {
 		l.error(a.NameRange, "Attribute outside of a block",
-			"The attribute %s stands outside of a block. Attributes belong into a pipeline; values of your own into a locals block.", quote(a.Name))
+			"The attribute %s stands outside of a block. Attributes belong in a pipeline, values of your own in a locals block.", quote(a.Name))
 	}
 	for _, b := range body.Blocks {
 		if !slices.Contains(types, b.Type) {
-			l.error(headerRange(b), "Unknown block", "There is no block %s outside of a pipeline.%s There are %s.",
-				quote(b.Type), didYouMean(b.Type, types), nameList(types, "and"))
+			l.error(headerRange(b), "Unknown block", "There is no block %s outside of a pipeline.%s Known: %s.",
+				quote(b.Type), didYouMean(b.Type, types), nameList(types))
 			continue
 		}
 		blocks[b.Type] = append(blocks[b.Type], b)

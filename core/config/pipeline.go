@@ -100,7 +100,7 @@ func (l *loader) namePipelines(blocks []*hclsyntax.Block) {
 
 // loadPipeline reads a pipeline block; nil if not even its name can be used.
 func (l *loader) loadPipeline(ctx context.Context, b *hclsyntax.Block) *Pipeline {
-	w := where{what: blockName(b), at: headerRange(b)}
+	w := whereOf(b)
 	if !l.checkLabels(b, []string{"name"}, w) || !l.checkName("pipeline", b.Labels[0], b.LabelRanges[0]) {
 		return nil
 	}
@@ -114,9 +114,8 @@ func (l *loader) loadPipeline(ctx context.Context, b *hclsyntax.Block) *Pipeline
 		scope:     s,
 		elsewhere: except{blocks: []string{"source", "encoder", "transport", "rule"}},
 	}, w)
-	if l.fill(d, &body, w) {
-		l.checkPipelineBody(b, &body)
-	}
+	l.fill(d, &body, w)
+	l.checkPipelineBody(b, &body, d.ok)
 	if body.Backup != nil {
 		body.Backup.Range = headerRange(nthBlock(b.Body, "backup", 0))
 	}
@@ -137,7 +136,8 @@ func (l *loader) loadPipeline(ctx context.Context, b *hclsyntax.Block) *Pipeline
 			p.Rules = appendPart(p.Rules, l.loadRule(ctx, nested, s))
 		}
 	}
-	l.checkPipeline(p, b)
+	_, readable := d.body.Attributes["asset"]
+	l.checkPipeline(p, b, readable)
 	return p
 }
 
@@ -226,7 +226,7 @@ func (l *loader) pipelineReference(a *hclsyntax.Attribute) (string, bool) {
 		return "", false
 	}
 	if _, known := l.pipelines[name]; !known {
-		l.error(a.Expr.Range(), "Unknown pipeline", "There is no pipeline %s.%s Pipelines are %s.", quote(name), didYouMean(name, names), nameList(names, "and"))
+		l.error(a.Expr.Range(), "Unknown pipeline", "There is no pipeline %s.%s %s", quote(name), didYouMean(name, names), listed("Pipelines", names, ""))
 		return "", false
 	}
 	return name, true

@@ -2,7 +2,6 @@ package config
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -56,9 +55,8 @@ func (l *loader) loadSource(ctx context.Context, b *hclsyntax.Block, s *scope) *
 	if block == nil {
 		return nil
 	}
-	if l.fill(host, &settings, where{blockName(b), block.Range}) {
-		l.hostProblems(b.Body, block.Range, nil, notNegative(duration{"idle_exit", settings.IdleExit}, duration{"gather", settings.Gather}))
-	}
+	l.fill(host, &settings, whereOf(b))
+	l.hostProblems(b.Body, block.Range, nil, notNegative(duration{"idle_exit", settings.IdleExit}, duration{"gather", settings.Gather}))
 	block.Host = settings.Plugin
 	return &Source{
 		PluginBlock: *block,
@@ -85,7 +83,7 @@ func (l *loader) plainPlugin(ctx context.Context, kind sdk.Kind, b *hclsyntax.Bl
 	if block == nil {
 		return nil
 	}
-	l.fill(host, &settings, where{blockName(b), block.Range})
+	l.fill(host, &settings, whereOf(b))
 	block.Host = settings.Plugin
 	return block
 }
@@ -102,11 +100,11 @@ func (l *loader) loadTransport(ctx context.Context, b *hclsyntax.Block, s *scope
 	if block == nil {
 		return nil
 	}
-	if l.fill(host, &settings, where{blockName(b), block.Range}) {
-		l.hostProblems(b.Body, block.Range, nil, notEmpty("flows", settings.Flows))
-		l.checkLimits(b.Body, block.Range, settings.Checkpoint, settings.Retry)
-		l.hostProblems(b.Body, block.Range, step("queues"), atLeastOne("ingestion", settings.Queues.Ingestion))
-	}
+	l.fill(host, &settings, whereOf(b))
+	l.hostProblems(b.Body, block.Range, nil, notEmpty("flows", settings.Flows))
+	l.hostProblems(b.Body, block.Range, step("checkpoint"), settings.Checkpoint.check())
+	l.hostProblems(b.Body, block.Range, step("retry"), settings.Retry.check())
+	l.hostProblems(b.Body, block.Range, step("queues"), atLeastOne("ingestion", settings.Queues.Ingestion))
 	block.Host = settings.Plugin
 	return &Transport{
 		PluginBlock:  *block,
@@ -122,7 +120,7 @@ func (l *loader) loadTransport(ctx context.Context, b *hclsyntax.Block, s *scope
 // pluginBlock reads what the blocks of all kinds have in common, and the host's
 // settings. It returns nil if the block cannot be used at all.
 func (l *loader) pluginBlock(ctx context.Context, kind sdk.Kind, b *hclsyntax.Block, host sdk.Schema, s *scope) (*PluginBlock, decoded) {
-	w := where{what: blockName(b), at: headerRange(b)}
+	w := whereOf(b)
 	labels := []string{"plugin"}
 	if kind == sdk.KindSource || kind == sdk.KindTransport {
 		labels = append(labels, "name")
@@ -163,11 +161,7 @@ func (l *loader) describe(ctx context.Context, kind sdk.Kind, name string, at hc
 	}
 	names := l.options.Schemas.Known(kind)
 	if !slices.Contains(names, name) {
-		installed := "None are installed."
-		if len(names) > 0 {
-			installed = fmt.Sprintf("Installed are %s.", nameList(names, "and"))
-		}
-		l.error(at, "Unknown plugin", "There is no %s plugin %s.%s %s", kind, quote(name), didYouMean(name, names), installed)
+		l.error(at, "Unknown plugin", "There is no %s plugin %s.%s %s", kind, quote(name), didYouMean(name, names), listed("Installed", names, "None are installed."))
 		return nil, false
 	}
 	d, err := l.options.Schemas.Schema(ctx, kind, name)

@@ -51,11 +51,14 @@ func (d *Diagnostic) render(w io.Writer, width int, color bool) {
 	fmt.Fprintf(w, "%s: %s: %s\n",
 		d.place(), style(severity, severityName(d.Severity)), style(styleBold, printable(d.Summary)))
 
-	if d.Snippet.Text != "" {
+	if s := d.Snippet; s.Text != "" {
 		number := fmt.Sprintf("%4d", d.Subject.Start.Line)
-		before := printable(d.Snippet.Text[:d.Snippet.Start])
-		marked := printable(d.Snippet.Text[d.Snippet.Start:d.Snippet.End])
-		after := printable(d.Snippet.Text[d.Snippet.End:])
+		if width >= minRenderWidth {
+			s = s.window(width - len(number) - len(" | "))
+		}
+		before := printable(s.Text[:s.Start])
+		marked := printable(s.Text[s.Start:s.End])
+		after := printable(s.Text[s.End:])
 		fmt.Fprintf(w, "%s %s\n", style(styleFrame, number+" |"), strings.TrimRight(before+marked+after, " "))
 		fmt.Fprintf(w, "%s %s%s\n", style(styleFrame, "     |"),
 			strings.Repeat(" ", columns(before)), style(severity, strings.Repeat("^", max(1, columns(marked)))))

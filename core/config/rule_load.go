@@ -33,7 +33,7 @@ func ruleSchema(defaults Rule) sdk.Schema {
 }
 
 func (l *loader) loadRule(ctx context.Context, b *hclsyntax.Block, s *scope) *Rule {
-	w := where{what: blockName(b), at: headerRange(b)}
+	w := whereOf(b)
 	if !l.checkLabels(b, []string{"name"}, w) || !l.checkName("rule", b.Labels[0], b.LabelRanges[0]) {
 		return nil
 	}
@@ -193,7 +193,7 @@ func (c *RuleChannel) take(items map[string]sdk.Value, at []sdk.Step) []sdk.Diag
 			c.Lateness, fits = &d, err == nil && d >= 0
 		default:
 			problems = append(problems, problemAt(keyed(at, key), "Unknown setting of a channel",
-				fmt.Sprintf("A channel has no %s.%s It has %s.", quote(key), didYouMean(key, known), nameList(known, "and"))))
+				fmt.Sprintf("A channel has no %s.%s Known: %s.", quote(key), didYouMean(key, known), nameList(known))))
 		}
 		if !fits {
 			problems = append(problems, problemAt(keyed(at, key), "Invalid value", fmt.Sprintf("The setting %s takes %s.", quote(key), channelTypes(key))))

@@ -119,10 +119,15 @@ func (s *scope) allNames() []string {
 // The text of a problem always comes from the evaluation in which secrets are
 // not known. Where only the one with secrets fails, the text is not shown.
 func (l *loader) eval(expr hclsyntax.Expression, s *scope) (value, bool) {
-	if !l.checkReferences(expr, s) {
+	if references, calls := l.checkReferences(expr, s), l.checkCalls(expr); !references || !calls {
 		return value{}, false
 	}
+	if l.steps > maxSteps {
+		return value{}, false // reported by the expression that went beyond
+	}
+	steps := l.steps
 	actual, problems := l.evalMode(expr, s, reveal)
+	l.steps = steps // both are one evaluation
 	shown, shownProblems := l.evalMode(expr, s, conceal)
 	switch {
 	case !problems.HasErrors() && !shownProblems.HasErrors():
@@ -188,8 +193,8 @@ func (l *loader) checkReferences(expr hclsyntax.Expression, s *scope) bool {
 		root := t.RootName()
 		found := s.find(root)
 		if found == nil {
-			l.error(t.SourceRange(), "Unknown name", "Nothing is called %s here.%s Known are %s.",
-				quote(root), didYouMean(root, s.allNames()), nameList(s.allNames(), "and"))
+			l.error(t.SourceRange(), "Unknown name", "Nothing is called %s here.%s %s",
+				quote(root), didYouMean(root, s.allNames()), listed("Known", s.allNames(), ""))
 			ok = false
 			continue
 		}
@@ -212,23 +217,43 @@ func (l *loader) checkReferences(expr hclsyntax.Expression, s *scope) bool {
 	return ok
 }
 
+// checkCalls reports calls of functions that there are not.
+func (l *loader) checkCalls(expr hclsyntax.Expression) bool {
+	ok := true
+	known := l.scope.contexts[reveal].Functions
+	_ = hclsyntax.VisitAll(expr, func(n hclsyntax.Node) hcl.Diagnostics {
+		call, is := n.(*hclsyntax.FunctionCallExpr)
+		if !is {
+			return nil
+		}
+		if _, found := known[call.Name]; !found {
+			names := slices.Collect(maps.Keys(known))
+			hint := didYouMean(call.Name, names)
+			if hint == "" {
+				hint = " " + listed("Functions", names, "")
+			}
+			l.error(call.NameRange, "Unknown function", "There is no function %s.%s", quote(call.Name), hint)
+			ok = false
+		}
+		return nil
+	})
+	return ok
+}
+
 // unknownMember reports a name such as var.NAME that nothing defines.
 func (l *loader) unknownMember(root, member string, members map[string]bool, at hcl.Range) {
 	names := slices.Collect(maps.Keys(members))
 	hint := ""
 	switch root {
 	case "var":
-		hint = fmt.Sprintf(" Declare it with a block: variable %s { }.", quote(member))
+		hint = fmt.Sprintf(" Declare it with a block: variable %s {…}.", quote(member))
 	case "local":
 		hint = " Define it in a locals block."
 	case "pipeline":
 		hint = " Another pipeline can be named in the attribute until of a source only."
 	}
-	known := "There are none"
-	if len(names) > 0 {
-		known = "Known are " + nameList(names, "and")
-	}
-	l.error(at, "Unknown name", "There is no %s.%s.%s %s.%s", root, cut(member, maxQuote), didYouMean(member, names), known, hint)
+	l.error(at, "Unknown name", "There is no %s.%s.%s %s%s", root, cut(member, maxQuote),
+		didYouMean(member, names), listed("Known", names, "There are none."), hint)
 }
 
 // memberName returns the name behind a group such as var: .name or ["name"].

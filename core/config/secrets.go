@@ -13,6 +13,9 @@ import (
 	"github.com/zclconf/go-cty/cty/function"
 )
 
+// secretNamespace begins the names of all functions that read secrets.
+const secretNamespace = "secret::"
+
 // secretMark is on every value that comes from a secret.
 type secretMark struct{}
 

@@ -18,13 +18,18 @@ func didYouMean(name string, known []string) string {
 	return ""
 }
 
-// suggest returns the known name that is most like name: at most a third of its
-// letters may differ.
+// suggest returns the known name that is most like name, if few letters differ.
 func suggest(name string, known []string) string {
-	if len(name) > maxQuote {
+	most := 3
+	switch {
+	case len(name) > maxQuote:
 		return ""
+	case len(name) < 3:
+		most = 1
+	case len(name) < 7:
+		most = 2
 	}
-	best, least := "", max(1, min(3, len(name)/3))+1
+	best, least := "", most+1
 	for _, k := range slices.Sorted(slices.Values(known)) {
 		if d := levenshtein.Distance(name, k, nil); d < least {
 			best, least = k, d
@@ -33,18 +38,35 @@ func suggest(name string, known []string) string {
 	return best
 }
 
-// nameList lists names in a sentence, sorted; conjunction stands before the last.
-func nameList(names []string, conjunction string) string {
-	const most = 40
+// nameList lists names, sorted.
+func nameList(names []string) string {
+	const most = 80
 	sorted := slices.Sorted(slices.Values(names))
 	if len(sorted) > most {
 		return strings.Join(sorted[:most], ", ") + fmt.Sprintf(" and %d more", len(sorted)-most)
 	}
-	if len(sorted) < 2 {
-		return strings.Join(sorted, "")
+	return strings.Join(sorted, ", ")
+}
+
+// quotedList lists texts of which one may be chosen.
+func quotedList(texts []string) string {
+	quoted := make([]string, len(texts))
+	for i, text := range texts {
+		quoted[i] = quote(text)
 	}
-	last := len(sorted) - 1
-	return strings.Join(sorted[:last], ", ") + " " + conjunction + " " + sorted[last]
+	if len(quoted) < 2 {
+		return strings.Join(quoted, "")
+	}
+	last := len(quoted) - 1
+	return strings.Join(quoted[:last], ", ") + " or " + quoted[last]
+}
+
+// listed is a sentence such as "Known: a, b."; empty says that there are none.
+func listed(what string, names []string, empty string) string {
+	if len(names) == 0 {
+		return empty
+	}
+	return fmt.Sprintf("%s: %s.", what, nameList(names))
 }
 
 // maxQuote is the number of bytes of a name or value that a message shows.

@@ -227,14 +227,6 @@ func expectedSingle(a sdk.Attribute) string {
 	return one
 }
 
-func quotedList(names []string) string {
-	quoted := make([]string, len(names))
-	for i, name := range names {
-		quoted[i] = quote(name)
-	}
-	return nameList(quoted, "or")
-}
-
 // found says what there is instead, unless it is a secret.
 func (c converter) found(v cty.Value) string {
 	if c.secret {

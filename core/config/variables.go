@@ -64,12 +64,8 @@ func (l *loader) loadVariables(blocks []*hclsyntax.Block) {
 // unknownOption reports a -var option that no block declares. Its value may be a
 // secret and is not shown.
 func (l *loader) unknownOption(name string, declared []string) {
-	known := "No variables are declared."
-	if len(declared) > 0 {
-		known = fmt.Sprintf("Declared are %s.", nameList(declared, "and"))
-	}
 	l.error(l.optionRange(name), "Unknown variable", "The option -var names a variable %s, which no variable block declares.%s %s",
-		quote(name), didYouMean(name, declared), known)
+		quote(name), didYouMean(name, declared), listed("Declared", declared, "No variables are declared."))
 }
 
 // optionRange is the place of a -var option: a made-up file that shows its name.
@@ -83,7 +79,7 @@ func (l *loader) optionRange(name string) hcl.Range {
 // variableBlock reads one block. It returns nil if not even its name can be used.
 func (l *loader) variableBlock(b *hclsyntax.Block, declared map[string]hcl.Range) (*variable, bool) {
 	before := l.errors()
-	w := where{what: blockName(b), at: headerRange(b)}
+	w := whereOf(b)
 	if !l.checkLabels(b, []string{"name"}, w) {
 		return nil, false
 	}
@@ -109,7 +105,7 @@ func (l *loader) variableBlock(b *hclsyntax.Block, declared map[string]hcl.Range
 	}
 	if a := b.Body.Attributes["default"]; a != nil {
 		if v.Sensitive {
-			l.mask(a.Expr.Range())
+			l.maskLiterals(a.Expr)
 		}
 		l.variableDefault(v, a)
 	}
@@ -233,7 +229,7 @@ type variableCheck struct {
 }
 
 func (l *loader) validateVariable(v *variable, b *hclsyntax.Block, x value) bool {
-	w := where{what: blockName(b), at: headerRange(b)}
+	w := whereOf(b)
 	var check variableCheck
 	ok := l.checkLabels(b, nil, w)
 	ok = decode(l, b.Body, &check, l.scope, w, except{attributes: []string{"condition"}}) && ok
@@ -283,10 +279,10 @@ const (
 func (l *loader) loadLocals(blocks []*hclsyntax.Block) {
 	all := map[string]*local{}
 	for _, b := range blocks {
-		w := where{what: blockName(b), at: headerRange(b)}
+		w := whereOf(b)
 		l.checkLabels(b, nil, w)
 		for _, nested := range b.Body.Blocks {
-			l.error(headerRange(nested), "Unexpected block", "A locals block has attributes only. For a value with parts write %s = { … }.", nested.Type)
+			l.error(headerRange(nested), "Unexpected block", "A locals block has attributes only. For a value with parts write %s = {…}.", nested.Type)
 		}
 		for _, a := range sortedAttributes(b.Body) {
 			if first, twice := all[a.Name]; twice {

@@ -1,0 +1,7 @@
+﻿pipeline "p" {
+  asset = 5
+  source "host" "in" {}
+  transport "parquet" "out" {
+    dir = "/x"
+  }
+}

@@ -1,0 +1,16 @@
+pipeline "a" {
+  source "csv" "in" {
+    time {
+    }
+  }
+  transport "parquet" "out" {
+  }
+  flow "imu" {
+  }
+  flow "gps" {
+    channel "lat" {
+    }
+  }
+  run {
+  }
+}

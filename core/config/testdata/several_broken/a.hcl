@@ -1,0 +1,6 @@
+pipeline "one" {
+  source "host" "in" {
+    until = pipeline.two
+  }
+  transport "parquet" "out" {
+    dir = "/one"

@@ -1,0 +1,6 @@
+pipeline "two" {
+  asset = local.from_a
+  source "host" "in" {
+  oops
+  }
+}

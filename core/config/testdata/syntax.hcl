@@ -1,0 +1,10 @@
+pipeline "a" {
+  asset = "x
+  source "host" "in" {}
+  transport "parquet" "out" {
+    dir = "/lake"
+  }
+}
+
+pipeline 'b' {
+}

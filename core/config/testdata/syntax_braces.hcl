@@ -1,0 +1,5 @@
+pipeline "a" {
+  source "host" "in" {
+    plugin {
+  }
+}
