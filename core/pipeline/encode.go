@@ -2,8 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"errors"
-	"fmt"
 
 	"github.com/pipelined/pipelined/sdk"
 	"github.com/pipelined/pipelined/sdk/wire"
@@ -24,7 +22,6 @@ type encoderStream interface {
 
 // encodeStage hands jobs to the encoder and its answers to the admitter.
 type encodeStage struct {
-	name     string
 	format   string
 	stream   encoderStream
 	jobs     chan job
@@ -33,9 +30,9 @@ type encodeStage struct {
 	primary  int // track whose binding is encoded; -1 = none
 }
 
-func newEncodeStage(name, format string, stream encoderStream, admit *admitter, primary int) *encodeStage {
+func newEncodeStage(format string, stream encoderStream, admit *admitter, primary int) *encodeStage {
 	return &encodeStage{
-		name: name, format: format, stream: stream, admit: admit, primary: primary,
+		format: format, stream: stream, admit: admit, primary: primary,
 		jobs:     make(chan job),
 		inFlight: make(chan job, maxInFlight),
 	}
@@ -72,7 +69,7 @@ func (s *encodeStage) feed(ctx context.Context) error {
 		}
 		number, err := s.announce(numbers, j.flow)
 		if err != nil {
-			return s.gone(err)
+			return err
 		}
 		select {
 		case s.inFlight <- j:
@@ -84,7 +81,7 @@ func (s *encodeStage) feed(ctx context.Context) error {
 			MinTime: j.minTime, MaxTime: j.maxTime, Payload: j.rows.Bytes(),
 		})
 		if err != nil {
-			return s.gone(err)
+			return err
 		}
 	}
 }
@@ -119,18 +116,11 @@ func (s *encodeStage) collect(ctx context.Context) error {
 	for j := range s.inFlight {
 		encoded, err := s.stream.Recv()
 		if err != nil {
-			return s.gone(err)
+			return err
 		}
 		if err := s.admit.encoded(ctx, j, encoded, s.format, s.binding(j.flow)); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func (s *encodeStage) gone(err error) error {
-	if errors.Is(err, context.Canceled) {
-		return err
-	}
-	return fmt.Errorf("encoder %s: %w", s.name, err)
 }

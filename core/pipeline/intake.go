@@ -99,7 +99,7 @@ func (s *source) receive(ctx context.Context) error {
 		case *wire.Finished:
 			finish()
 			if e.Failure != nil {
-				err = fmt.Errorf("source %s: %w", s.name, e.Failure)
+				err = e.Failure
 			}
 		}
 		if err != nil {
@@ -121,7 +121,7 @@ func (s *source) ended(err error) error {
 	case <-s.finished:
 		return nil
 	default:
-		return fmt.Errorf("source %s ended without saying that it has finished: %w", s.name, err)
+		return fmt.Errorf("it ended without saying that it has finished: %w", err)
 	}
 }
 
@@ -129,7 +129,7 @@ func (s *source) ended(err error) error {
 func (s *source) announce(ctx context.Context, e *wire.FlowAnnounced) error {
 	known, err := s.flows.add(*e.Flow, s.block.Description.Source.Replayable)
 	if err != nil {
-		return fmt.Errorf("source %s: %w", s.name, err)
+		return err
 	}
 	a := &announced{flow: known}
 	s.numbers[e.Number] = a
@@ -162,7 +162,7 @@ func (s *source) take(ctx context.Context, e *wire.SourceBatch) error {
 	if e.WireBound > sdk.MaxBatchBytes {
 		var err error
 		if jobs, err = cut(jobs[0]); err != nil {
-			return fmt.Errorf("source %s: %w", s.name, err)
+			return err
 		}
 	}
 	s.ledger.begin(len(jobs))

@@ -273,7 +273,7 @@ func (p *Pipeline) runTrack(s *stages, t *track) {
 	if err == nil || s.delivery.Err() != nil {
 		return
 	}
-	p.fail(t.plugin.explain(fmt.Errorf("transport %s: %w", t.delivery.Name(), err)))
+	p.fail(t.plugin.explain(err))
 }
 
 func (p *Pipeline) runSource(s *stages, src *source) {
@@ -291,7 +291,7 @@ func (p *Pipeline) watch(ending <-chan struct{}, pl *plugin) {
 		select {
 		case <-ending:
 		default:
-			p.fail(pl.process.ExitError())
+			p.fail(pl.exitError())
 		}
 	case <-ending:
 	}

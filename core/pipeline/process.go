@@ -19,7 +19,6 @@ import (
 const (
 	configureTimeout = 10 * time.Second
 	discoverTimeout  = 30 * time.Second
-	exitGrace        = 2 * time.Second // for a process to be gone after its stream broke
 )
 
 // Slots of the shared memory regions: 16 of 1 MiB, as many as keep both sides busy.
@@ -48,9 +47,13 @@ type LaunchOptions struct {
 // Process is a running plugin process.
 type Process interface {
 	Conn() grpc.ClientConnInterface
-	// Exited is closed when the process is gone; ExitError says why.
+	// Exited is closed when the process is gone. ExitError says why, nil if it was
+	// stopped in order.
 	Exited() <-chan struct{}
 	ExitError() error
+	// Explain prefers the way in which the process ended to a broken stream that
+	// follows from it, and names the plugin.
+	Explain(err error) error
 	// Stop drains the plugin, then kills it when ctx is done; it returns when the
 	// process is gone. It may be called twice.
 	Stop(ctx context.Context) error
@@ -73,7 +76,7 @@ func (p *Pipeline) launch(ctx context.Context, block *config.PluginBlock, gather
 	}
 	for _, direction := range directions {
 		region, err := shm.Create(direction, slotBytes, slots)
-		if errors.Is(err, shm.ErrUnsupported) {
+		if errors.Is(err, errors.ErrUnsupported) {
 			break // payloads go inline
 		}
 		if err != nil {
@@ -104,7 +107,7 @@ func (pl *plugin) configure(ctx context.Context, p *Pipeline, stateDir string, g
 		Gather: gather, Body: pl.block.Body, Regions: pl.regions,
 	})
 	if err != nil {
-		return pl.explain(fmt.Errorf("%s: configure: %w", pl.name, err))
+		return pl.explain(fmt.Errorf("configure: %w", err))
 	}
 	for _, d := range diagnostics {
 		if d.Severity == sdk.SeverityError {
@@ -115,20 +118,18 @@ func (pl *plugin) configure(ctx context.Context, p *Pipeline, stateDir string, g
 	return nil
 }
 
-// explain prefers the way in which the process ended to the broken stream that
-// follows from it.
+// explain gives an error of a call or stream the name of the block and what the
+// process has to say.
 func (pl *plugin) explain(err error) error {
-	if err == nil {
-		return nil
+	return fmt.Errorf("%s: %w", pl.name, pl.process.Explain(err))
+}
+
+// exitError says why the process is gone although nobody asked for it.
+func (pl *plugin) exitError() error {
+	if err := pl.process.ExitError(); err != nil {
+		return fmt.Errorf("%s: %w", pl.name, err)
 	}
-	timer := time.NewTimer(exitGrace)
-	defer timer.Stop()
-	select {
-	case <-pl.process.Exited():
-		return pl.process.ExitError()
-	case <-timer.C:
-		return err
-	}
+	return fmt.Errorf("%s: the process ended by itself", pl.name)
 }
 
 func (pl *plugin) region(i int) *shm.Region {

@@ -87,7 +87,7 @@ func (p *Pipeline) openTracks(s *stages, launched map[*config.PluginBlock]*plugi
 		stream, err := wire.OpenDeliver(ctx, pl.process.Conn(), pl.region(0))
 		if err != nil {
 			cancel()
-			return pl.explain(fmt.Errorf("%s: %w", pl.name, err))
+			return pl.explain(err)
 		}
 		t := &track{index: i, block: block, plugin: pl, pipeline: p.config, logger: p.logger}
 		t.register = func(ctx context.Context, r sdk.Registration) (sdk.Registered, error) {
@@ -124,7 +124,7 @@ func (p *Pipeline) trackSettings(i int, t *config.Transport) delivery.Settings {
 func (p *Pipeline) openEncoder(s *stages, pl *plugin, admit *admitter) error {
 	stream, err := wire.OpenEncoder(s.flow, pl.process.Conn(), wire.StreamRegions{In: pl.region(0), Out: pl.region(1)})
 	if err != nil {
-		return pl.explain(fmt.Errorf("%s: %w", pl.name, err))
+		return pl.explain(err)
 	}
 	primary := -1
 	for i, t := range p.config.Transports {
@@ -133,7 +133,7 @@ func (p *Pipeline) openEncoder(s *stages, pl *plugin, admit *admitter) error {
 			break
 		}
 	}
-	p.encode = newEncodeStage(p.config.Encoder.Label, p.config.Encoder.Description.Encoder.Format, stream, admit, primary)
+	p.encode = newEncodeStage(p.config.Encoder.Description.Encoder.Format, stream, admit, primary)
 	return nil
 }
 
@@ -143,7 +143,7 @@ func (p *Pipeline) openRebinder(ctx context.Context) (*wire.Rebinder, error) {
 	pl := p.encoderPlugin()
 	r, err := wire.OpenRebinder(ctx, pl.process.Conn(), wire.StreamRegions{}, p.encode.format)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", pl.name, err)
+		return nil, pl.explain(err)
 	}
 	return r, nil
 }
@@ -160,7 +160,7 @@ func (p *Pipeline) openSources(s *stages, launched map[*config.PluginBlock]*plug
 		pl := launched[&block.PluginBlock]
 		stream, err := wire.OpenSource(s.flow, pl.process.Conn(), wire.SourceStart{Region: pl.region(0)})
 		if err != nil {
-			return pl.explain(fmt.Errorf("%s: %w", pl.name, err))
+			return pl.explain(err)
 		}
 		p.sources = append(p.sources, &source{
 			block: block, plugin: pl, name: block.Plugin + "." + block.Label,
@@ -182,7 +182,7 @@ func (p *Pipeline) discover(ctx context.Context, launched map[*config.PluginBloc
 		pl := launched[&block.PluginBlock]
 		d, err := wire.Discover(ctx, pl.process.Conn())
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", pl.name, err)
+			return nil, pl.explain(err)
 		}
 		for _, f := range d.Flows {
 			added, err := p.flows.add(f, block.Description.Source.Replayable)

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// globals are the options of every command.
+type globals struct {
+	pluginDirs []string
+	logFormat  string
+	logLevel   string
+}
+
+// execute runs the command line and returns the exit code.
+func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := newRoot()
+	root.SetArgs(longFlags(args))
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	if e, ok := errors.AsType[*exitError](err); !ok || e.cause != nil {
+		fmt.Fprintf(stderr, "pipelined: %v\n", err)
+	}
+	return exitCode(err)
+}
+
+func newRoot() *cobra.Command {
+	g := &globals{}
+	root := &cobra.Command{
+		Use:   "pipelined",
+		Short: "Telemetry pipelines that lose nothing",
+		Long: "pipelined reads pipeline files and runs their sources, encoders and transports\n" +
+			"as plugin processes, from test stands and vehicles to where the data is needed.",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return cmd.Help()
+		},
+	}
+	root.PersistentFlags().StringArrayVar(&g.pluginDirs, "plugin-dir", nil, "look for plugins in this directory first (may be repeated)")
+	root.PersistentFlags().StringVar(&g.logFormat, "log-format", "text", "format of log lines and diagnostics: text or json")
+	root.PersistentFlags().StringVar(&g.logLevel, "log-level", "info", "least level of log lines: debug, info, warn or error")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usage(fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath()))
+	})
+	root.AddCommand(newRun(g), newValidate(g), newFmt(g), newPlugin(g), newBackup(), newVersion())
+	wrapArgs(root)
+	return root
+}
+
+// wrapArgs makes wrong arguments usage errors for every command.
+func wrapArgs(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := check(cmd, args); err != nil {
+				return usage(fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath()))
+			}
+			return nil
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		wrapArgs(sub)
+	}
+}
+
+// longFlags accepts the flag of variables with one dash, as people write it.
+func longFlags(args []string) []string {
+	out := make([]string, len(args))
+	for i, arg := range args {
+		if arg == "-var" || strings.HasPrefix(arg, "-var=") {
+			arg = "-" + arg
+		}
+		out[i] = arg
+	}
+	return out
+}
+
+func usage(err error) error { return &exitError{code: exitUsage, cause: err} }
+
+// directories returns where plugins are looked for, the first match wins.
+func (g *globals) directories() []string {
+	dirs := append([]string(nil), g.pluginDirs...)
+	dirs = append(dirs, filepath.SplitList(os.Getenv("PIPELINED_PLUGIN_PATH"))...)
+	if home, err := os.UserHomeDir(); err == nil {
+		dirs = append(dirs, filepath.Join(home, ".local", "share", "pipelined", "plugins"))
+	}
+	return append(dirs, "/usr/local/lib/pipelined/plugins", "/usr/lib/pipelined/plugins")
+}
+
+// defaultDataDir is where state is kept unless --data-dir says otherwise.
+func defaultDataDir() (string, error) {
+	if dir := os.Getenv("STATE_DIRECTORY"); dir != "" {
+		first, _, _ := strings.Cut(dir, ":")
+		return first, nil
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "pipelined"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", usage(fmt.Errorf("no home directory for the data directory; give one with --data-dir: %w", err))
+	}
+	return filepath.Join(home, ".local", "state", "pipelined"), nil
+}
