@@ -18,7 +18,11 @@ func (t *Track) do(actions []checkpoint.Action) {
 			t.streams[a.Stream] = &sent{}
 			t.command(func(context.Context) error { return t.transport.Open(a.Stream, a.NewConnection) })
 		case checkpoint.Finish:
-			t.command(func(context.Context) error { return t.transport.Finish(a.Stream) })
+			s := t.streams[a.Stream]
+			t.command(func(context.Context) error {
+				s.finished.Store(true)
+				return t.transport.Finish(a.Stream)
+			})
 			t.note(func(s *State) { s.Checkpoints++ })
 		case checkpoint.Abort:
 			t.command(func(context.Context) error { return t.transport.Abort(a.Stream) })

@@ -75,8 +75,9 @@ type entry struct {
 
 // sent is what a stream was given.
 type sent struct {
-	entries []*entry
-	bytes   int
+	entries  []*entry
+	bytes    int
+	finished atomic.Bool // the transport was asked for the answer
 }
 
 // NewTrack returns a track; Run does its work.
@@ -333,6 +334,11 @@ func (t *Track) ackWanted() bool {
 
 // answered handles the end of a stream.
 func (t *Track) answered(event Event) {
+	// The machine counts a stream as finished when it decides so; what is still on
+	// its way to the transport then is not covered by an OK that comes before it.
+	if s := t.streams[event.Stream]; s != nil && event.Outcome == checkpoint.Confirmed && !s.finished.Load() {
+		event.Outcome = checkpoint.EndedEarly
+	}
 	if event.Outcome == checkpoint.Confirmed {
 		t.backoff.reset()
 		t.logged = ""
