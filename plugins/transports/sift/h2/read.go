@@ -183,16 +183,17 @@ func (c *Conn) handleData(f *http2.DataFrame) error {
 	if s == nil {
 		return err
 	}
-	switch {
-	case s.response.Headers == nil:
+	if s.response.Headers == nil {
 		s.reset(http2.ErrCodeProtocol, &ProtocolError{"data before headers"})
 		return nil
-	case len(s.response.Body)+len(f.Data()) > maxBody:
-		s.reset(http2.ErrCodeCancel, &ProtocolError{fmt.Sprintf("the peer's answer exceeds %d bytes", maxBody)})
-		return nil
 	}
-	s.response.Body = slices.Concat(s.response.Body, f.Data())
-	if f.StreamEnded() {
+	data := f.Data()
+	room := maxBody - len(s.response.Body)
+	s.response.Body = slices.Concat(s.response.Body, data[:min(len(data), room)])
+	switch {
+	case len(data) > room:
+		s.reset(http2.ErrCodeCancel, &ProtocolError{fmt.Sprintf("the peer's answer exceeds %d bytes", maxBody)})
+	case f.StreamEnded():
 		s.peerEnded()
 	}
 	return nil

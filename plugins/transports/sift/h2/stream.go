@@ -8,7 +8,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// maxBody bounds what a peer may answer; the rest of a longer body is an error.
+// maxBody bounds what a peer may answer; more is an error, its beginning is kept.
 const maxBody = 4 << 10
 
 // Response is what the peer answered on a stream.
