@@ -57,6 +57,7 @@ func TestParsePath(t *testing.T) {
 		got, err := jsonline.ParsePath(text)
 		require.NoError(t, err, text)
 		assert.Equal(t, want, got, text)
+		assert.Equal(t, text, got.String())
 	}
 }
 
@@ -194,6 +195,8 @@ func TestLearn(t *testing.T) {
 		"h[0].rssi", "whole", "t", "pos.lat", "pos.in.x", "list", "mode", "e", "later", "mixed", "later.a", "mixed.b", "pos",
 	}, names(tr))
 
+	assert.True(t, tr.Parts(slices.Index(names(tr), "later")))
+
 	var unknown []string
 	tr.OnUnknown(func(name string) { unknown = append(unknown, name) })
 	values, err := tr.Read([]byte(`{"new":1,"pos":{"lat":5,"up":{"z":1}},"t":{"u":1},"list":[{"q":2}],"whole":{"no":2},` +
@@ -202,6 +205,24 @@ func TestLearn(t *testing.T) {
 	assert.Equal(t, []string{"new", "pos.up", "h", "later.b"}, unknown)
 	assert.Equal(t, `-, object {"no":2}, object {"u":1}, number 5, -, array [{"q":2}], -, object {"f":1}, -, -, number 3, number 3, -`,
 		short(values))
+}
+
+// TestAddLearned: paths that were learned once are learned for good.
+func TestAddLearned(t *testing.T) {
+	line := `{"a":{"b":1,"c.d":2},"x":"y"}`
+	first := jsonline.NewTree()
+	learn(t, first, line)
+	again := jsonline.NewTree()
+	for i := range first.Len() {
+		again.AddLearned(path(t, first.Path(i).String()))
+		assert.False(t, first.Parts(i))
+	}
+	assert.Equal(t, names(first), names(again))
+	for _, tr := range []*jsonline.Tree{first, again} {
+		values, err := tr.Read([]byte(line))
+		require.NoError(t, err)
+		assert.Equal(t, "number 1, number 2, string y", short(values))
+	}
 }
 
 func TestIgnore(t *testing.T) {

@@ -18,6 +18,8 @@ type Step struct {
 // Path leads to a value.
 type Path []Step
 
+func (p Path) with(s Step) Path { return append(append(Path(nil), p...), s) }
+
 // maxIndex bounds what a path can ask for.
 const maxIndex = 1 << 20
 
@@ -95,4 +97,24 @@ func quotedKey(text string) (key, rest string, err error) {
 		}
 	}
 	return "", "", fmt.Errorf("the quote of %s is not closed", text)
+}
+
+// String writes the path so that ParsePath reads it.
+func (p Path) String() string {
+	var out strings.Builder
+	for i, s := range p {
+		switch {
+		case s.Element:
+			fmt.Fprintf(&out, "[%d]", s.Index)
+		case s.Key == "" || strings.ContainsAny(s.Key, ".[]"):
+			quoted, _ := json.Marshal(s.Key)
+			fmt.Fprintf(&out, "[%s]", quoted)
+		default:
+			if i > 0 {
+				out.WriteByte('.')
+			}
+			out.WriteString(s.Key)
+		}
+	}
+	return out.String()
 }

@@ -35,6 +35,7 @@ type Tree struct {
 
 type node struct {
 	name     string // from the root, with dots
+	path     Path
 	keys     map[string]*node
 	elements map[int]*node
 	column   int // -1: not wanted itself
@@ -49,12 +50,20 @@ func NewTree() *Tree { return &Tree{root: node{column: -1}} }
 
 // Add makes a path wanted and returns its column; the same path has the same one.
 func (t *Tree) Add(p Path) (column int) {
+	n := t.node(p)
+	n.declared = true
+	return t.want(n)
+}
+
+// AddLearned is Add for a path that was learned before.
+func (t *Tree) AddLearned(p Path) (column int) { return t.want(t.node(p)) }
+
+func (t *Tree) node(p Path) *node {
 	n := &t.root
 	for _, s := range p {
 		n = n.step(s)
 	}
-	n.declared = true
-	return t.want(n)
+	return n
 }
 
 func (n *node) step(s Step) *node {
@@ -63,7 +72,7 @@ func (n *node) step(s Step) *node {
 	}
 	next := n.elements[s.Index]
 	if next == nil {
-		next = &node{name: fmt.Sprintf("%s[%d]", n.name, s.Index), column: -1, element: true}
+		next = &node{name: fmt.Sprintf("%s[%d]", n.name, s.Index), path: n.path.with(s), column: -1, element: true}
 		if n.elements == nil {
 			n.elements = map[int]*node{}
 		}
@@ -75,7 +84,7 @@ func (n *node) step(s Step) *node {
 func (n *node) key(key string) *node {
 	next := n.keys[key]
 	if next == nil {
-		next = &node{name: joined(n.name, key), column: -1, element: n.element}
+		next = &node{name: joined(n.name, key), path: n.path.with(Step{Key: key}), column: -1, element: n.element}
 		if n.keys == nil {
 			n.keys = map[string]*node{}
 		}
@@ -108,6 +117,12 @@ func (t *Tree) Len() int { return len(t.columns) }
 
 // Name returns the keys to a column with dots between them.
 func (t *Tree) Name(column int) string { return t.columns[column].name }
+
+// Path returns the path of a column.
+func (t *Tree) Path(column int) Path { return t.columns[column].path }
+
+// Parts reports whether there are columns below a column.
+func (t *Tree) Parts(column int) bool { return t.columns[column].inner() }
 
 // Learn makes a column of every value that the following lines have in nested
 // objects, up to a number of columns; an array is one value, whatever is in it.
