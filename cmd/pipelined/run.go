@@ -83,7 +83,7 @@ func (o *runOptions) run(cmd *cobra.Command, path string) error {
 	if err != nil {
 		return err
 	}
-	host := pipeline.NewHost(c, launcher, logger)
+	host := pipeline.NewHost(c, o.duration, launcher, logger)
 	fmt.Fprintf(screen, "data directory: %s\n", dataDir)
 	runErr := o.supervise(cmd.Context(), host, screen)
 	screen.finish()
@@ -97,12 +97,6 @@ func (o *runOptions) supervise(ctx context.Context, host *pipeline.Host, screen 
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(signals)
-	var timeout <-chan time.Time
-	if o.duration > 0 {
-		timer := time.NewTimer(o.duration)
-		defer timer.Stop()
-		timeout = timer.C
-	}
 	result := make(chan error, 1)
 	go func() { result <- host.Run(ctx) }()
 	progress := newProgress(host, screen)
@@ -112,8 +106,6 @@ func (o *runOptions) supervise(ctx context.Context, host *pipeline.Host, screen 
 		select {
 		case err := <-result:
 			return err
-		case <-timeout:
-			host.Stop()
 		case <-signals:
 			if stopping {
 				fmt.Fprintln(screen, "stopping at once")

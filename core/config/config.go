@@ -39,6 +39,7 @@ type Pipeline struct {
 	AssetMetadata []sdk.Metadata // sorted by name
 	Run           sdk.Run        // the zero value: no run block
 	DrainTimeout  time.Duration
+	RunFor        time.Duration // it finishes after this time, unless the command says otherwise; 0 = never
 
 	Sources    []*Source // at least one
 	Encoder    *Encoder  // nil: all transports take rows

@@ -19,6 +19,7 @@ type pipelineBody struct {
 	Asset        string        `config:"asset" doc:"Name of the asset at the destination"`
 	AssetTags    []string      `config:"asset_tags" doc:"Tags of the asset"`
 	DrainTimeout time.Duration `config:"drain_timeout" doc:"Time for stopping: delivering what is left, then ending the plugins"`
+	RunFor       time.Duration `config:"run_for" doc:"Time after which the pipeline finishes, unless --for says otherwise; 0: never"`
 	Run          *runBlock     `config:"run,block" doc:"Run that the data belongs to"`
 	Checkpoint   Checkpoint    `config:"checkpoint,block" doc:"How often the destination confirms"`
 	Retry        Retry         `config:"retry,block" doc:"Waits between attempts"`
@@ -151,7 +152,7 @@ func appendPart[T any](parts []*T, part *T) []*T {
 
 // take copies what the block says into the pipeline.
 func (p *Pipeline) take(body sdk.Body, b pipelineBody) {
-	p.Asset, p.AssetTags, p.DrainTimeout = b.Asset, b.AssetTags, b.DrainTimeout
+	p.Asset, p.AssetTags, p.DrainTimeout, p.RunFor = b.Asset, b.AssetTags, b.DrainTimeout, b.RunFor
 	p.AssetMetadata = metadata(body.Attributes[assetMetadata])
 	p.Checkpoint, p.Retry, p.Queues, p.RuleLimits = b.Checkpoint, b.Retry, b.Queues, b.RuleLimits
 	p.Backup = b.Backup

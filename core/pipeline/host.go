@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/pipelined/pipelined/core/config"
 )
@@ -18,12 +19,13 @@ type Host struct {
 	pipelines []*Pipeline
 	byName    map[string]*Pipeline
 	dependsOn map[*Pipeline][]*Pipeline // it ends after these
-	logger    *slog.Logger
+	runFor    time.Duration             // of all pipelines; 0 = as each one's block says
 }
 
-// NewHost returns a host for the pipelines of a configuration.
-func NewHost(c *config.Config, launcher Launcher, logger *slog.Logger) *Host {
-	h := &Host{byName: map[string]*Pipeline{}, dependsOn: map[*Pipeline][]*Pipeline{}, logger: logger}
+// NewHost returns a host for the pipelines of a configuration. They finish after
+// runFor; 0 leaves that to each pipeline's own run_for.
+func NewHost(c *config.Config, runFor time.Duration, launcher Launcher, logger *slog.Logger) *Host {
+	h := &Host{byName: map[string]*Pipeline{}, dependsOn: map[*Pipeline][]*Pipeline{}, runFor: runFor}
 	for _, pc := range c.Pipelines {
 		p := New(pc, c.DataDir, defaultMemory/len(c.Pipelines), launcher, logger)
 		h.pipelines = append(h.pipelines, p)
@@ -65,9 +67,39 @@ func (h *Host) Run(ctx context.Context) error {
 			}
 		})
 		runs.Go(func() { h.stopAfter(p) })
+		runs.Go(func() { h.stopInTime(p) })
 	}
 	runs.Wait()
 	return errors.Join(errs...)
+}
+
+// stopInTime stops p after its time, which counts from when it takes data; one that
+// cannot start in that time is stopped, too. A pipeline that waits for others has no
+// time of its own.
+func (h *Host) stopInTime(p *Pipeline) {
+	limit := h.runFor
+	if limit == 0 {
+		limit = p.config.RunFor
+	}
+	if limit == 0 || len(h.dependsOn[p]) > 0 {
+		return
+	}
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-p.Ready():
+		timer.Reset(limit)
+	case <-timer.C:
+		p.Stop()
+		return
+	case <-p.Done():
+		return
+	}
+	select {
+	case <-timer.C:
+		p.Stop()
+	case <-p.Done():
+	}
 }
 
 // awaitReady waits until the pipelines that wait for p take data: they may be what
