@@ -86,6 +86,12 @@ func (b *Builder) Row(time int64) {
 	b.wire += b.rowCost
 }
 
+// AppendRows begins a row for each stamp, for Doubles to set.
+func (b *Builder) AppendRows(times []int64) {
+	b.times = append(b.times, times...)
+	b.wire += len(times) * b.rowCost
+}
+
 // DropRow takes the last row back.
 func (b *Builder) DropRow() {
 	last := len(b.times) - 1
@@ -98,21 +104,8 @@ func (b *Builder) DropRow() {
 	b.wire -= b.rowCost
 }
 
-// slot prepares the column for a value in the current row. Nearly always the
-// column has a value in each row before, and there is little to do.
+// slot prepares the column for a value in the current row, unless dense has.
 func (b *Builder) slot(channel int, t ChannelType) *columnBuilder {
-	c := &b.columns[channel]
-	if c.typ != t || c.nulls > 0 || c.rows != len(b.times)-1 {
-		return b.anySlot(channel, t)
-	}
-	if c.rows == 0 {
-		b.add(channel)
-	}
-	c.rows++
-	return c
-}
-
-func (b *Builder) anySlot(channel int, t ChannelType) *columnBuilder {
 	c := b.open(channel, t)
 	row := len(b.times) - 1
 	if !c.present() {
@@ -177,49 +170,95 @@ func (b *Builder) pop(c *columnBuilder) {
 
 // Double sets a double channel.
 func (b *Builder) Double(channel int, v float64) {
-	c := b.slot(channel, Double)
+	c := &b.columns[channel]
+	if !c.dense(Double, len(b.times)) {
+		c = b.slot(channel, Double)
+	}
 	c.data = binary.LittleEndian.AppendUint64(c.data, math.Float64bits(v))
 	b.wire += fixedWireBytes
 }
 
+// Doubles sets a double channel in as many of the last rows as there are values.
+// None of these rows may have a value for it yet.
+func (b *Builder) Doubles(channel int, values []float64) {
+	c := &b.columns[channel]
+	first := len(b.times) - len(values)
+	switch {
+	case len(values) == 0:
+		return
+	case c.typ != Double || first < 0 || c.rows > first:
+		panic(fmt.Sprintf("sdk: channel %q of flow %q has type %s, or less than %d rows without a value",
+			b.flow.Channels[channel].Name, b.flow.Name, c.typ, len(values)))
+	case !c.present():
+		b.add(channel)
+	}
+	c.fill(first)
+	c.data = append(c.data, rawBytes(values)...)
+	c.rows = len(b.times)
+	if c.nulls > 0 {
+		for row := first; row < c.rows; row++ {
+			setBit(&c.validity, row)
+		}
+	}
+	b.wire += len(values) * fixedWireBytes
+}
+
 // Float sets a float channel.
 func (b *Builder) Float(channel int, v float32) {
-	c := b.slot(channel, Float)
+	c := &b.columns[channel]
+	if !c.dense(Float, len(b.times)) {
+		c = b.slot(channel, Float)
+	}
 	c.data = binary.LittleEndian.AppendUint32(c.data, math.Float32bits(v))
 	b.wire += fixedWireBytes
 }
 
 // Int32 sets an int32 channel.
 func (b *Builder) Int32(channel int, v int32) {
-	c := b.slot(channel, Int32)
+	c := &b.columns[channel]
+	if !c.dense(Int32, len(b.times)) {
+		c = b.slot(channel, Int32)
+	}
 	c.data = binary.LittleEndian.AppendUint32(c.data, uint32(v))
 	b.wire += fixedWireBytes
 }
 
 // Uint32 sets a uint32 channel or the key of an enum channel.
 func (b *Builder) Uint32(channel int, v uint32) {
-	c := b.slot(channel, b.either(channel, Uint32, Enum))
+	c := &b.columns[channel]
+	if !c.dense(Uint32, len(b.times)) {
+		c = b.slot(channel, b.either(channel, Uint32, Enum))
+	}
 	c.data = binary.LittleEndian.AppendUint32(c.data, v)
 	b.wire += fixedWireBytes
 }
 
 // Int64 sets an int64 channel.
 func (b *Builder) Int64(channel int, v int64) {
-	c := b.slot(channel, Int64)
+	c := &b.columns[channel]
+	if !c.dense(Int64, len(b.times)) {
+		c = b.slot(channel, Int64)
+	}
 	c.data = binary.LittleEndian.AppendUint64(c.data, uint64(v))
 	b.wire += fixedWireBytes
 }
 
 // Uint64 sets a uint64 channel.
 func (b *Builder) Uint64(channel int, v uint64) {
-	c := b.slot(channel, Uint64)
+	c := &b.columns[channel]
+	if !c.dense(Uint64, len(b.times)) {
+		c = b.slot(channel, Uint64)
+	}
 	c.data = binary.LittleEndian.AppendUint64(c.data, v)
 	b.wire += fixedWireBytes
 }
 
 // Bool sets a bool channel.
 func (b *Builder) Bool(channel int, v bool) {
-	c := b.slot(channel, Bool)
+	c := &b.columns[channel]
+	if !c.dense(Bool, len(b.times)) {
+		c = b.slot(channel, Bool)
+	}
 	growBits(&c.data, c.rows)
 	if v {
 		c.data[(c.rows-1)/8] |= 1 << ((c.rows - 1) % 8)
@@ -229,14 +268,20 @@ func (b *Builder) Bool(channel int, v bool) {
 
 // String sets a string channel.
 func (b *Builder) String(channel int, v string) {
-	c := b.slot(channel, String)
+	c := &b.columns[channel]
+	if !c.dense(String, len(b.times)) {
+		c = b.slot(channel, String)
+	}
 	c.data = append(c.data, v...)
 	b.endText(c, len(v))
 }
 
 // SetBytes sets a bytes channel, or a string channel from UTF-8 bytes.
 func (b *Builder) SetBytes(channel int, v []byte) {
-	c := b.slot(channel, b.either(channel, Bytes, String))
+	c := &b.columns[channel]
+	if !c.dense(Bytes, len(b.times)) {
+		c = b.slot(channel, b.either(channel, Bytes, String))
+	}
 	c.data = append(c.data, v...)
 	b.endText(c, len(v))
 }

@@ -59,6 +59,25 @@ func (m *machine) setAll(t *rapid.T) {
 	}
 }
 
+// columns sets some double channels for several rows at once.
+func (m *machine) columns(t *rapid.T) {
+	times := rapid.SliceOfN(rapid.Int64(), 0, 20).Draw(t, "times")
+	m.b.AppendRows(times)
+	for _, time := range times {
+		m.rows = append(m.rows, row{time: time, cells: make([]cell, len(m.widths))})
+	}
+	for i, c := range m.b.Flow().Channels {
+		if c.Type != sdk.Double {
+			continue
+		}
+		values := rapid.SliceOfN(rapid.Float64(), 0, len(times)).Draw(t, "values")
+		m.b.Doubles(i, values)
+		for j, v := range values {
+			m.rows[len(m.rows)-len(values)+j].cells[i] = cell{set: true, bits: math.Float64bits(v)}
+		}
+	}
+}
+
 // misfit offers a bit field of a wrong width.
 func (m *machine) misfit(t *rapid.T) {
 	i := rapid.IntRange(0, len(m.widths)-1).Draw(t, "channel")
@@ -103,6 +122,7 @@ func TestBuilderAgainstModel(t *testing.T) {
 			"row":     m.begin,
 			"set":     m.set,
 			"set all": m.setAll,
+			"columns": m.columns,
 			"misfit":  m.misfit,
 			"drop":    m.drop,
 			"look":    m.look,
@@ -117,7 +137,7 @@ func TestBuilderAgainstModel(t *testing.T) {
 func TestBuilderUnchecked(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := newMachine(t)
-		steps := []func(*rapid.T){m.begin, m.set, m.set, m.setAll, m.drop}
+		steps := []func(*rapid.T){m.begin, m.set, m.set, m.setAll, m.drop, m.columns}
 		for range rapid.IntRange(1, 30).Draw(t, "steps") {
 			if i := rapid.IntRange(0, len(steps)-1).Draw(t, "step"); len(m.rows) > 0 || i == 0 || i == 3 {
 				steps[i](t)
@@ -268,6 +288,18 @@ func TestBuilderPanics(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestDoublesPanics(t *testing.T) {
+	b := sdk.NewBuilder(flowOf(sdk.Double, sdk.Float))
+	b.AppendRows([]int64{1, 2})
+	assert.Panics(t, func() { b.Doubles(0, make([]float64, 3)) }, "more values than rows")
+	assert.Panics(t, func() { b.Doubles(1, make([]float64, 1)) }, "other type")
+	b.Double(0, 1)
+	assert.Panics(t, func() { b.Doubles(0, make([]float64, 1)) }, "set already")
+	b.Row(3)
+	assert.NotPanics(t, func() { b.Doubles(0, make([]float64, 1)) })
+	assert.Panics(t, func() { b.Doubles(0, make([]float64, 1)) }, "set already")
 }
 
 // TestAppendLeavesNoTraces: padding is zero, whatever was in the memory before.
