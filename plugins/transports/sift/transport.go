@@ -129,20 +129,18 @@ func (t *transport) openCall(ctx context.Context, fresh bool) (*h2.Stream, error
 // connection returns the connection for a new stream. A new one takes the place
 // of the old one, which lives on until its streams have ended.
 func (t *transport) connection(ctx context.Context, fresh bool) (*h2.Conn, error) {
+	if conn, err := t.usable(fresh); conn != nil || err != nil {
+		return conn, err
+	}
 	select {
 	case t.dialing <- struct{}{}:
 		defer func() { <-t.dialing }()
 	case <-ctx.Done():
 		return nil, interrupted(ctx)
 	}
-	t.mu.Lock()
-	current, closed := t.mu.current, t.mu.closed
-	t.mu.Unlock()
-	switch {
-	case closed:
-		return nil, sdk.Permanent(errShutdown)
-	case !fresh && current != nil && current.Usable():
-		return current, nil
+	// Somebody else may have made one meanwhile.
+	if conn, err := t.usable(fresh); conn != nil || err != nil {
+		return conn, err
 	}
 	conn, err := t.connect(ctx)
 	if err != nil {
@@ -150,6 +148,20 @@ func (t *transport) connection(ctx context.Context, fresh bool) (*h2.Conn, error
 	}
 	t.counters.connections.Add(1)
 	return conn, t.adopt(conn)
+}
+
+// usable returns the current connection unless it cannot serve.
+func (t *transport) usable(fresh bool) (*h2.Conn, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch current := t.mu.current; {
+	case t.mu.closed:
+		return nil, sdk.Permanent(errShutdown)
+	case fresh || current == nil || !current.Usable():
+		return nil, nil
+	default:
+		return current, nil
+	}
 }
 
 // adopt makes conn the current connection and joins those that are dead.
