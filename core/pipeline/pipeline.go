@@ -127,14 +127,14 @@ func (p *Pipeline) cancelStart(s *stages) {
 	}
 }
 
-// startFailed notes why the pipeline did not start, unless it was told not to.
+// startFailed notes why the pipeline did not start.
 func (p *Pipeline) startFailed(err error) {
 	select {
 	case <-p.stopped:
-		p.logger.Info("stopped before it had started", "error", err)
+		err = fmt.Errorf("stopped before it had started: %w", err)
 	default:
-		p.fail(err)
 	}
+	p.fail(err)
 }
 
 // fail notes the first failure and begins the end of the run.

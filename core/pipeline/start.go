@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/pipelined/pipelined/core/channel"
 	"github.com/pipelined/pipelined/core/config"
 	"github.com/pipelined/pipelined/core/delivery"
@@ -197,18 +199,11 @@ func (p *Pipeline) discover(ctx context.Context, launched map[*config.PluginBloc
 
 // register makes flows known to all destinations that get them.
 func (p *Pipeline) register(ctx context.Context, flows []*delivery.Flow) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var calls sync.WaitGroup
+	calls, ctx := errgroup.WithContext(ctx)
 	for _, t := range p.tracks {
-		calls.Go(func() {
-			if err := t.announceAll(ctx, flows); err != nil {
-				cancel(err)
-			}
-		})
+		calls.Go(func() error { return t.announceAll(ctx, flows) })
 	}
-	calls.Wait()
-	return context.Cause(ctx)
+	return calls.Wait()
 }
 
 // wantAck asks all destinations to confirm everything up to the id soon.

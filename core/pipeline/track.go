@@ -86,13 +86,17 @@ func (t *track) announceAll(ctx context.Context, flows []*delivery.Flow) error {
 func (t *track) announce(ctx context.Context, flows []*delivery.Flow) error {
 	r := t.registration(flows)
 	wait := t.block.Retry.Initial
+	var last error // what the destination, or the way to it, said last
 	for {
 		registered, err := t.try(ctx, r)
 		if err == nil {
 			return t.bind(registered, flows)
 		}
+		if ctx.Err() == nil || last == nil {
+			last = err
+		}
 		failure := sdk.AsError(err)
-		if failure.Class == sdk.ClassPermanent || ctx.Err() != nil {
+		if failure.Class == sdk.ClassPermanent {
 			return fmt.Errorf("transport %s cannot register: %w", t.delivery.Name(), err)
 		}
 		pause := max(failure.Delay, wait/2+rand.N(wait/2+1))
@@ -101,7 +105,7 @@ func (t *track) announce(ctx context.Context, flows []*delivery.Flow) error {
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return fmt.Errorf("transport %s: the destination did not answer: %w", t.delivery.Name(), last)
 		}
 		wait = min(t.block.Retry.Max, time.Duration(float64(wait)*t.block.Retry.Multiplier))
 	}
