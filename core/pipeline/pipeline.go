@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -278,7 +277,7 @@ func (p *Pipeline) runTrack(s *stages, t *track) {
 
 func (p *Pipeline) runSource(s *stages, src *source) {
 	err := src.receive(s.flow)
-	if err == nil || s.flow.Err() != nil || errors.Is(err, context.Canceled) {
+	if err == nil || s.flow.Err() != nil {
 		return
 	}
 	p.fail(src.plugin.explain(err))

@@ -146,6 +146,7 @@ func TestStopWhileTheDestinationIsDown(t *testing.T) {
 	h := newTestHost(t, m, blocks("p", m.plugins["count"], &enc, m.plugins["to"]))
 	go func() {
 		<-asked
+		<-asked // the first answer is known
 		h.Stop()
 	}()
 	require.ErrorContains(t, run(t, h), "connection refused")
