@@ -110,7 +110,9 @@ func (s *Set) wait() {
 	}
 }
 
-func (s *Set) checkAborted() error {
+// CheckAborted returns ErrAborted once Abort has been called. Long steps ask in
+// between.
+func (s *Set) CheckAborted() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.aborted {
@@ -167,7 +169,7 @@ func (s *Set) seal() error {
 	group.SetLimit(maxSyncs)
 	for _, f := range s.files {
 		group.Go(func() error {
-			if err := s.checkAborted(); err != nil {
+			if err := s.CheckAborted(); err != nil {
 				return err
 			}
 			return f.Seal()
@@ -179,7 +181,7 @@ func (s *Set) seal() error {
 // rename gives the files their names and notes these and their directories.
 func (s *Set) rename(paths *[]string, dirs map[string]struct{}) error {
 	for _, f := range s.files {
-		if err := s.checkAborted(); err != nil {
+		if err := s.CheckAborted(); err != nil {
 			return err
 		}
 		path, err := s.renameOne(f)
