@@ -34,13 +34,22 @@ type Snippet struct {
 type Diagnostics []Diagnostic
 
 // HasErrors reports whether one of them is an error.
-func (d Diagnostics) HasErrors() bool {
-	return slices.ContainsFunc(d, func(one Diagnostic) bool { return one.Severity == sdk.SeverityError })
+func (d Diagnostics) HasErrors() bool { return d.errors() > 0 }
+
+func (d Diagnostics) errors() int {
+	n := 0
+	for _, one := range d {
+		if one.Severity == sdk.SeverityError {
+			n++
+		}
+	}
+	return n
 }
 
 // Limits of what is reported: a broken file must not become a flood.
 const (
-	maxDiagnostics  = 50
+	maxDiagnostics  = 50     // shown
+	maxCollected    = 10_000 // sorted, so that those shown are the first
 	maxSummaryBytes = 300
 	maxDetailBytes  = 4_000
 	maxSnippetBytes = 400
@@ -51,6 +60,7 @@ type report struct {
 	sources map[string][]byte // by file name
 	masks   []hcl.Range       // source text that is never quoted
 	found   Diagnostics
+	failed  int // number of errors, also of those not kept
 }
 
 func (r *report) error(at hcl.Range, summary, detail string, args ...any) {
@@ -62,6 +72,12 @@ func (r *report) warning(at hcl.Range, summary, detail string, args ...any) {
 }
 
 func (r *report) add(severity sdk.Severity, at hcl.Range, summary, detail string) {
+	if severity == sdk.SeverityError {
+		r.failed++
+	}
+	if len(r.found) >= maxCollected {
+		return
+	}
 	r.found = append(r.found, Diagnostic{
 		Severity: severity, Subject: at,
 		Summary: cut(summary, maxSummaryBytes), Detail: cut(detail, maxDetailBytes),
@@ -70,15 +86,7 @@ func (r *report) add(severity sdk.Severity, at hcl.Range, summary, detail string
 
 // errors returns how many errors there are, for finding out whether a step had
 // any.
-func (r *report) errors() int {
-	n := 0
-	for _, one := range r.found {
-		if one.Severity == sdk.SeverityError {
-			n++
-		}
-	}
-	return n
-}
+func (r *report) errors() int { return r.failed }
 
 // fromHCL takes over problems that the parser or an evaluation without secrets
 // found; at is the place of those that have none.
@@ -156,13 +164,17 @@ func (r *report) finish() Diagnostics {
 // the rest must not get lost, so the sentence itself is one then.
 func (r *report) shorten(all Diagnostics) Diagnostics {
 	kept, rest := all[:maxDiagnostics-1], all[maxDiagnostics-1:]
+	number := fmt.Sprint(len(rest))
+	if len(r.found) >= maxCollected {
+		number = "thousands"
+	}
 	more := Diagnostic{
 		Severity: sdk.SeverityWarning,
 		Subject:  rest[0].Subject,
 		Summary:  "Too many problems",
-		Detail:   fmt.Sprintf("This is the first of %d further problems, which are not shown. Correct those above first.", len(rest)),
+		Detail:   fmt.Sprintf("This is the first of %s more problems, which are not shown. Correct those above first.", number),
 	}
-	if rest.HasErrors() {
+	if r.failed > kept.errors() {
 		more.Severity = sdk.SeverityError
 	}
 	return append(slices.Clone(kept), more)
