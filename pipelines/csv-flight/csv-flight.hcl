@@ -1,0 +1,58 @@
+# Replays a recorded flight from a CSV file to a server, at real speed.
+#
+#   pipelined run -var path=flight.csv -var uri=http://127.0.0.1:50051 pipelines/csv-flight
+#
+# The first column that is named in `time` has seconds since `start`.
+
+variable "path" {
+  type        = string
+  description = "CSV file with a header; .gz is fine"
+}
+
+variable "time_column" {
+  type        = string
+  default     = "t"
+  description = "Column with the time in seconds"
+}
+
+variable "start" {
+  type        = string
+  default     = "2026-01-01T00:00:00Z"
+  description = "When the flight began"
+}
+
+variable "speed" {
+  type        = string
+  default     = "1"
+  description = "Multiple of real speed, or max"
+}
+
+variable "uri" {
+  type        = string
+  default     = "http://127.0.0.1:50051"
+  description = "Server; https for TLS"
+}
+
+pipeline "flight" {
+  asset = "flight-replay"
+
+  source "csv" "recording" {
+    path  = var.path
+    flow  = "flight"
+    speed = var.speed
+    time {
+      column = var.time_column
+      unit   = "s"
+      start  = var.start
+    }
+  }
+
+  encoder "ingestion_config" {
+    client_key = "flight-replay-v1"
+  }
+
+  transport "sift" "live" {
+    uri     = var.uri
+    api_key = secret::env("SIFT_API_KEY")
+  }
+}
