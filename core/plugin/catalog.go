@@ -211,7 +211,7 @@ func (c *Catalog) Problems() []error { return slices.Clone(c.problems) }
 
 func (c *Catalog) notFound(kind sdk.Kind, name string) *NotFoundError {
 	e := &NotFoundError{ID: ID{kind, name}, Problems: c.Problems()}
-	best := max(1, len(name)/3) + 1
+	best := max(2, len(name)/3) + 1
 	for _, entry := range c.List() {
 		switch {
 		case entry.Name == name:

@@ -126,6 +126,7 @@ func (p *child) kill() {
 	if !p.mu.reaped {
 		p.mu.killed = true
 		_ = unix.Kill(-p.pid, unix.SIGKILL)
+		_ = unix.Kill(p.pid, unix.SIGKILL) // it may have left its group
 	}
 }
 

@@ -84,6 +84,12 @@ func (l *Launcher) close() (live []*child, closed bool) {
 	return live, closed
 }
 
+func (l *Launcher) isClosed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.closed
+}
+
 // fork starts a child, unless the launcher is closed.
 func (l *Launcher) fork(c command, stdout, stderr *lineSplitter) (*child, error) {
 	l.mu.Lock()
@@ -124,8 +130,9 @@ type Options struct {
 	// Regions are inherited by the process. The caller closes them, after the
 	// process has ended.
 	Regions []*shm.Region
-	// OnHealth is told the plugin's health when it changes, from one goroutine,
-	// until the process has been stopped. It must not block. It may be nil.
+	// OnHealth is told the plugin's health when it changes, from one goroutine, from
+	// before Launch returns until the process has ended. It must not block. It may
+	// be nil.
 	OnHealth func(sdk.Health)
 }
 
@@ -146,13 +153,16 @@ func (l *Launcher) Launch(ctx context.Context, spec Spec, opts Options) (*Proces
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("it was not ready within %s", timeout))
 	defer cancel()
 
+	if l.isClosed() {
+		return nil, &StartError{Spec: spec, Reason: errLauncherClosed.Error(), cause: errLauncherClosed}
+	}
 	s := &start{
 		launcher: l, spec: spec, opts: opts,
 		out: newOutput(opts.Logger.With("plugin", spec.ID.String()), opts.Secrets),
 	}
 	p, err := s.run(ctx)
 	if err != nil {
-		return nil, s.abandon(err)
+		return nil, s.abandon(ctx, err)
 	}
 	return p, nil
 }

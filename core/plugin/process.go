@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/pipelined/pipelined/sdk"
 	"github.com/pipelined/pipelined/sdk/shm"
@@ -128,12 +126,27 @@ func (p *Process) Explain(err error) error {
 	if err == nil {
 		return nil
 	}
-	if status.Code(err) == codes.Unavailable && wait(p.exited, exitWait) {
+	if mayBeLost(err) {
+		if !interrupted(err) {
+			wait(p.exited, exitWait)
+		}
 		if exit := p.ExitError(); exit != nil {
 			return exit
 		}
 	}
 	return &callError{text: fmt.Sprintf("plugin %s: %s", p.spec.ID, printable(p.Scrub(err.Error()))), err: err}
+}
+
+// mayBeLost reports whether an error of a call can come from a lost connection:
+// the plugin did not say it.
+func mayBeLost(err error) bool {
+	_, said := errors.AsType[*sdk.Error](err)
+	return !said && !errors.Is(err, wire.ErrContract)
+}
+
+// interrupted reports whether the caller ended a call, or a closed connection.
+func interrupted(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // callError replaces the text of an error.

@@ -9,16 +9,16 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/status"
 
 	"github.com/pipelined/pipelined/sdk/wire"
 )
 
-// exitWait is how long a process that closed its output or its connection is
-// waited for, to see how it ended.
-const exitWait = time.Second
+// How long a process is waited for after a failure, to see how it ends.
+const (
+	exitWait     = time.Second            // if it seems to have ended
+	exitWaitLess = 200 * time.Millisecond // if it said something wrong, and may end after that
+)
 
 // start is one start of a plugin.
 type start struct {
@@ -49,7 +49,7 @@ func (s *start) run(ctx context.Context) (*Process, error) {
 	}
 	description, err := wire.Describe(ctx, s.conn)
 	if err != nil {
-		if ctx.Err() != nil {
+		if interrupted(err) && wait(ctx.Done(), exitWait) { // the plugin can be first to notice
 			err = context.Cause(ctx)
 		}
 		return nil, fmt.Errorf("it does not describe itself: %w", err)
@@ -99,21 +99,26 @@ func (s *start) dial(h wire.Handshake, cert tls.Certificate) error {
 }
 
 // abandon ends what has been started and says why it failed.
-func (s *start) abandon(err error) *StartError {
+func (s *start) abandon(ctx context.Context, err error) *StartError {
 	if s.conn != nil {
 		_ = s.conn.Close() // fails only if it is closed
 	}
 	if s.starter != nil {
-		err = s.end(err)
+		err = s.end(ctx, err)
 	}
 	return &StartError{Spec: s.spec, Reason: printable(s.out.scrub.text(err.Error())), Output: s.out.last(), cause: err}
 }
 
-// end ends the process. If it has ended by itself, this belongs to the reason.
-func (s *start) end(err error) error {
+// end ends the process. If it ends by itself, which it may be about to do, this
+// belongs to the reason.
+func (s *start) end(ctx context.Context, err error) error {
 	if c := s.starter.child; c != nil {
-		if errors.Is(err, errStdoutClosed) || status.Code(err) == codes.Unavailable {
+		switch {
+		case ctx.Err() != nil:
+		case s.conn != nil || errors.Is(err, errStdoutClosed):
 			wait(c.ended, exitWait)
+		default:
+			wait(c.ended, exitWaitLess)
 		}
 		c.kill()
 		if !wait(c.ended, killWait) {
