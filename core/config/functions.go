@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
-	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -239,19 +238,13 @@ func replace() *function.Spec {
 	}
 }
 
-// parseTimeArgument reads a time for a function, without its final sentence mark.
+// parseTimeArgument reads a time for a function.
 func parseTimeArgument(i int, v cty.Value) (time.Time, error) {
 	ns, err := parseTime(v.AsString())
 	if err != nil {
-		return time.Time{}, function.NewArgErrorf(i, "%s", clause(err))
+		return time.Time{}, function.NewArgError(i, err)
 	}
 	return time.Unix(0, ns).UTC(), nil
-}
-
-// clause is an error's sentence for use inside another.
-func clause(err error) string {
-	text := strings.TrimSuffix(err.Error(), ".")
-	return strings.ToLower(text[:1]) + text[1:]
 }
 
 func timeAdd() *function.Spec {
@@ -265,7 +258,7 @@ func timeAdd() *function.Spec {
 			}
 			d, err := parseDuration(args[1].AsString())
 			if err != nil {
-				return cty.NilVal, function.NewArgErrorf(1, "%s", clause(err))
+				return cty.NilVal, function.NewArgError(1, err)
 			}
 			return cty.StringVal(at.Add(d).Format(time.RFC3339Nano)), nil
 		},
@@ -311,7 +304,7 @@ func fromUnixTime() *function.Spec {
 		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
 			ns, _ := new(big.Float).Mul(args[0].AsBigFloat(), big.NewFloat(1e9)).Int(nil)
 			if ns == nil || !ns.IsInt64() {
-				return cty.NilVal, function.NewArgErrorf(0, "the time must be between the years 1678 and 2262")
+				return cty.NilVal, function.NewArgError(0, errTimeRange)
 			}
 			return cty.StringVal(time.Unix(0, ns.Int64()).UTC().Format(time.RFC3339Nano)), nil
 		},
@@ -325,7 +318,7 @@ func seconds() *function.Spec {
 		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
 			d, err := parseDuration(args[0].AsString())
 			if err != nil {
-				return cty.NilVal, function.NewArgErrorf(0, "%s", clause(err))
+				return cty.NilVal, function.NewArgError(0, err)
 			}
 			return inUnits(int64(d), time.Second), nil
 		},
@@ -339,7 +332,7 @@ func sizeInBytes() *function.Spec {
 		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
 			n, err := parseSize(args[0].AsString())
 			if err != nil {
-				return cty.NilVal, function.NewArgErrorf(0, "%s", clause(err))
+				return cty.NilVal, function.NewArgError(0, err)
 			}
 			return cty.NumberIntVal(n), nil
 		},
@@ -351,6 +344,3 @@ func inUnits(ns int64, by time.Duration) cty.Value {
 	return cty.NumberVal(new(big.Float).SetPrec(512).Quo(
 		new(big.Float).SetPrec(512).SetInt64(ns), new(big.Float).SetPrec(512).SetInt64(int64(by))))
 }
-
-// lookupEnv is the default of Options.LookupEnv.
-func lookupEnv(name string) (string, bool) { return os.LookupEnv(name) }

@@ -176,10 +176,10 @@ func (l *loader) reportProblems(problems hcl.Diagnostics, at hcl.Range) (failed 
 			at = *p.Subject
 		}
 		if l.options.AllowMissingSecrets {
-			l.warning(at, "Missing secret", "%s Running the pipeline needs it; the value was not checked.", lost.text)
+			l.warning(at, "Missing secret", "%s. Running the pipeline needs it; the value was not checked.", upperFirst(lost.text))
 			continue
 		}
-		l.error(at, "Missing secret", "%s", lost.text)
+		l.error(at, "Missing secret", "%s.", upperFirst(lost.text))
 		failed = true
 	}
 	return failed

@@ -71,10 +71,10 @@ func (l *loader) secretFunction(mode secretMode, parameter string, read func(str
 func (l *loader) secretFromEnv(name string) (string, error) {
 	text, ok := l.options.LookupEnv(name)
 	if !ok {
-		return "", missing("The environment variable %s is not set. Set it for this process, and keep it out of pipeline files.", quote(name))
+		return "", missing("the environment variable %s is not set; set it for this process", quote(name))
 	}
 	if text == "" {
-		return "", missing("The environment variable %s is empty.", quote(name))
+		return "", missing("the environment variable %s is empty", quote(name))
 	}
 	return text, nil
 }
@@ -83,14 +83,14 @@ func (l *loader) secretFromEnv(name string) (string, error) {
 func secretFromFile(name string) (string, error) {
 	text, err := readFile(name, maxSecretBytes)
 	if err != nil {
-		return "", missing("%s", sentence(err))
+		return "", missing("%s", strings.TrimSuffix(sentence(err), "."))
 	}
 	text = bytes.TrimSuffix(bytes.TrimSuffix(text, []byte("\n")), []byte("\r"))
 	switch {
 	case len(text) == 0:
-		return "", missing("The file %s is empty.", quote(name))
+		return "", missing("the file %s is empty", quote(name))
 	case firstNonText(text) >= 0:
-		return "", missing("The file %s is not text in UTF-8.", quote(name))
+		return "", missing("the file %s is not text in UTF-8", quote(name))
 	}
 	return string(text), nil
 }
@@ -101,9 +101,9 @@ func (l *loader) secretFromCredential(name string) (string, error) {
 	dir, ok := l.options.LookupEnv(variable)
 	switch {
 	case !ok || dir == "":
-		return "", missing("There are no credentials: $%s is not set. It is set by systemd for units with LoadCredential= or SetCredential=.", variable)
+		return "", missing("there are no credentials: $%s is not set; systemd sets it for units with LoadCredential= or SetCredential=", variable)
 	case name != filepath.Base(name) || strings.HasPrefix(name, "."):
-		return "", missing("%s is not the name of a credential: it is a file name without a directory.", quote(name))
+		return "", missing("%s is not the name of a credential: it is a file name without a directory", quote(name))
 	}
 	return secretFromFile(filepath.Join(dir, name))
 }

@@ -32,16 +32,24 @@ func durationUnits() []unit {
 func sizeUnits() []unit {
 	return []unit{
 		{"B", 1},
-		{"KB", 1e3}, {"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12},
-		{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40},
+		{"KB", 1e3},
+		{"kB", 1e3},
+		{"MB", 1e6},
+		{"GB", 1e9},
+		{"TB", 1e12},
+		{"KiB", 1 << 10},
+		{"MiB", 1 << 20},
+		{"GiB", 1 << 30},
+		{"TiB", 1 << 40},
 	}
 }
 
 var (
-	errDuration = errors.New(`A duration is a number with a unit, such as "250ms", "1.5s" or "1h30m". Units are ns, us, ms, s, m, h and d (24 hours).`)
-	errSize     = errors.New(`A size is a number with a unit, such as "512B", "10KB" (10,000 bytes) or "1.5GiB". Units are B, KB, MB, GB, TB (powers of 1,000) and KiB, MiB, GiB, TiB (powers of 1,024).`)
-	errTime     = errors.New(`A time is written as in RFC 3339, such as "2026-05-01T12:00:00Z" or "2026-05-01T14:00:00.25+02:00".`)
-	errRange    = errors.New("It is too large, or has a fraction finer than the smallest unit.")
+	errDuration  = errors.New(`a duration is a number with a unit, such as "250ms", "1.5s" or "1h30m"; units are ns, us, ms, s, m, h and d (24 hours)`)
+	errSize      = errors.New(`a size is a number with a unit, such as "512B", "10KB" (10,000 bytes) or "1.5GiB"; units are B, KB, MB, GB, TB (powers of 1,000) and KiB, MiB, GiB, TiB (powers of 1,024)`)
+	errTime      = errors.New(`a time is written as in RFC 3339, such as "2026-05-01T12:00:00Z" or "2026-05-01T14:00:00.25+02:00"`)
+	errTimeRange = errors.New("a time must be between the years 1678 and 2262")
+	errRange     = errors.New("it is too large, or has a fraction finer than the smallest unit")
 )
 
 // parseDuration reads one or more numbers with units, such as "1h30m" or "-1.5s".
@@ -123,7 +131,7 @@ func parseTime(text string) (int64, error) {
 		return 0, errTime
 	}
 	if at.Before(time.Unix(0, math.MinInt64)) || at.After(time.Unix(0, math.MaxInt64)) {
-		return 0, errors.New("It must be between the years 1678 and 2262.")
+		return 0, errTimeRange
 	}
 	return at.UnixNano(), nil
 }

@@ -163,7 +163,7 @@ func (c converter) parsed(v cty.Value, parse func(string) (int64, error)) (sdk.V
 	}
 	n, err := parse(v.AsString())
 	if err != nil {
-		return sdk.Value{}, &valueProblem{detail: fmt.Sprintf("It takes %s%s. %s", c.expected(), c.found(v), err)}
+		return sdk.Value{}, &valueProblem{detail: fmt.Sprintf("It takes %s%s. %s.", c.expected(), c.found(v), upperFirst(err.Error()))}
 	}
 	return sdk.Value{Kind: sdk.KindInteger, Integer: n}, nil
 }
