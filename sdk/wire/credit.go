@@ -38,26 +38,40 @@ type gate struct {
 	}
 }
 
+// try counts a payload of n bytes if it may be sent now.
+func (g *gate) try(n int) bool {
+	ok, _ := g.tryOrWait(n, false)
+	return ok
+}
+
 // pass waits until a payload of n bytes may be sent, and counts it.
 func (g *gate) pass(ctx context.Context, n int) error {
 	for {
-		g.mu.Lock()
-		if !g.mu.sent.reached(g.mu.granted) {
-			g.mu.sent.add(n)
-			g.mu.Unlock()
+		ok, more := g.tryOrWait(n, true)
+		if ok {
 			return nil
 		}
-		if g.mu.more == nil {
-			g.mu.more = make(chan struct{})
-		}
-		more := g.mu.more
-		g.mu.Unlock()
 		select {
 		case <-more:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// tryOrWait counts the payload, or returns a channel that is closed when there is
+// more credit, if the caller wants to wait.
+func (g *gate) tryOrWait(n int, wait bool) (ok bool, more <-chan struct{}) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.mu.sent.reached(g.mu.granted) {
+		g.mu.sent.add(n)
+		return true, nil
+	}
+	if wait && g.mu.more == nil {
+		g.mu.more = make(chan struct{})
+	}
+	return false, g.mu.more
 }
 
 // grant takes the receiver's word. Totals only grow, so messages that overtook

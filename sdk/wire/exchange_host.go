@@ -66,35 +66,60 @@ func (x *exchange[Req, Res]) lock(ctx context.Context) (unlock func(), err error
 
 // call sends a batch and waits for its answer. The turn must be the caller's.
 func (x *exchange[Req, Res]) call(b *Batch, request func(*pb.Batch) *Req) (*Res, error) {
-	at, err := x.to.reserve(x.life.ctx, x.life, len(b.Payload))
+	at, err := x.reserve(len(b.Payload))
 	if err != nil {
 		return nil, err
 	}
 	x.sequence++
 	b.Sequence = x.sequence
-	if err := x.out.send(request(batchToPB(b, at.payload(b.Payload)))); err != nil && err != errStreamEnded {
+	if err := unlessEnded(x.out.send(request(batchToPB(b, at.payload(b.Payload))))); err != nil {
 		return nil, x.fail(err)
 	}
 	for {
-		m, err := x.recv()
-		if err == io.EOF {
-			return nil, x.fail(broken("it ended the stream without an answer to batch %d", b.Sequence))
-		}
-		if err != nil {
-			return nil, err
-		}
-		release, credit := x.sort(m)
-		switch {
-		case release != nil:
-			if err := x.to.released(release); err != nil {
-				return nil, x.fail(broken("%w", err))
-			}
-		case credit != nil:
-			x.to.gate.grant(credit)
-		default:
-			return m, nil
+		m, isAnswer, err := x.read()
+		if err != nil || isAnswer {
+			return m, err
 		}
 	}
+}
+
+// reserve returns room for a payload of n bytes. Nobody else reads the stream, so
+// it reads until there is some.
+func (x *exchange[Req, Res]) reserve(n int) (place, error) {
+	for {
+		at, ok, err := x.to.try(n)
+		if err != nil || ok {
+			return at, err
+		}
+		_, isAnswer, err := x.read()
+		if err == nil && isAnswer {
+			err = x.fail(broken("an answer, and nothing was asked"))
+		}
+		if err != nil {
+			return place{}, err
+		}
+	}
+}
+
+// read reads one message and takes releases and credit.
+func (x *exchange[Req, Res]) read() (m *Res, isAnswer bool, err error) {
+	m, err = x.recv()
+	if err == io.EOF {
+		return nil, false, x.fail(broken("it ended the stream without an answer"))
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	release, credit := x.sort(m)
+	if release != nil {
+		if err := x.to.released(release); err != nil {
+			return nil, false, x.fail(broken("%w", err))
+		}
+	}
+	if credit != nil {
+		x.to.gate.grant(credit)
+	}
+	return m, release == nil && credit == nil, nil
 }
 
 // answer checks an answer's head and returns its payload.

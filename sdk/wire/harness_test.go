@@ -163,6 +163,14 @@ func await[T any](t testing.TB, from <-chan T) T {
 	}
 }
 
+// meanwhile runs call beside the test, which fails if call does.
+func meanwhile(t testing.TB, call func() error) {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- call() }()
+	t.Cleanup(func() { require.NoError(t, await(t, done)) })
+}
+
 // until reads events until the wanted one comes; its type is all that counts.
 func until[Want, Event any](t testing.TB, recv func() (Event, error)) Want {
 	t.Helper()

@@ -29,28 +29,34 @@ type place struct {
 	memory []byte
 }
 
-// reserve waits for room for a payload of n bytes, until ctx or the stream ends.
-func (o *outlet) reserve(ctx context.Context, life lifetime, n int) (place, error) {
-	if n > sdk.MaxPayloadBytes {
-		return place{}, fmt.Errorf("payload of %d bytes, the limit is %d", n, sdk.MaxPayloadBytes)
+// try is reserve without waiting.
+func (o *outlet) try(n int) (at place, ok bool, err error) {
+	switch {
+	case n > sdk.MaxPayloadBytes:
+		return place{}, false, tooLarge(n)
+	case !o.fits(n):
+		return place{}, o.gate.try(n), nil
 	}
-	if !o.fits(n) {
-		return place{}, o.inline(ctx, life, n)
-	}
-	if slot, memory, ok := o.region.TryAcquire(); ok {
-		return place{slot, memory}, nil
-	}
-	ctx, stop := life.bound(ctx)
-	defer stop()
-	slot, memory, err := o.region.Acquire(ctx)
-	return place{slot, memory}, err
+	slot, memory, ok := o.region.TryAcquire()
+	return place{slot, memory}, ok, nil
 }
 
-// inline waits for credit for a payload of n bytes.
-func (o *outlet) inline(ctx context.Context, life lifetime, n int) error {
+func tooLarge(n int) error {
+	return fmt.Errorf("payload of %d bytes, the limit is %d", n, sdk.MaxPayloadBytes)
+}
+
+// reserve waits for room for a payload of n bytes, until ctx or the stream ends.
+func (o *outlet) reserve(ctx context.Context, life lifetime, n int) (place, error) {
+	if at, ok, err := o.try(n); ok || err != nil {
+		return at, err
+	}
 	ctx, stop := life.bound(ctx)
 	defer stop()
-	return o.gate.pass(ctx, n)
+	if !o.fits(n) {
+		return place{}, o.gate.pass(ctx, n)
+	}
+	slot, memory, err := o.region.Acquire(ctx)
+	return place{slot, memory}, err
 }
 
 func (o *outlet) fits(n int) bool {
@@ -146,7 +152,7 @@ func (in *inlet) arrive(p *pb.Payload) (arrival, error) {
 		in.mu.Lock()
 		defer in.mu.Unlock()
 		if len(form.Inline) > sdk.MaxPayloadBytes {
-			return arrival{}, fmt.Errorf("payload of %d bytes, the limit is %d", len(form.Inline), sdk.MaxPayloadBytes)
+			return arrival{}, tooLarge(len(form.Inline))
 		}
 		return arrival{inline: form.Inline}, in.mu.window.receive(len(form.Inline))
 	case *pb.Payload_Slot:
