@@ -167,8 +167,8 @@ func (s *starter) Launch(ctx context.Context, o pipeline.LaunchOptions) (pipelin
 	process, err := s.plugins.processes.Launch(ctx, spec, plugin.Options{
 		Logger: logger, Budget: s.share, Env: o.Env, Secrets: o.Secrets, Regions: o.Regions,
 		OnHealth: func(h sdk.Health) {
-			if h.State != sdk.HealthOK {
-				logger.Warn("plugin health", "reason", h.Reason)
+			if h.State == sdk.HealthFailing {
+				logger.Warn("plugin needs attention", "reason", h.Reason)
 			}
 		},
 	})

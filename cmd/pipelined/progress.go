@@ -126,7 +126,7 @@ type progress struct {
 	screen *screen
 	ticker *time.Ticker
 	last   time.Time
-	before map[string]uint64 // delivered messages of each track at last
+	before map[string]uint64 // rows that each pipeline had read at last
 }
 
 func newProgress(host *pipeline.Host, screen *screen) *progress {
@@ -160,7 +160,9 @@ func (p *progress) pipeline(text io.Writer, s pipeline.Status, passed time.Durat
 		received += f.Received
 		refused += telemetry.Sum(f.Refused)
 	}
-	fmt.Fprintf(text, "%-16s %-9s %s rows read in %s", s.Name, s.Phase, count(received), plural(len(s.Flows), "flow"))
+	fmt.Fprintf(text, "%-16s %-9s %s rows read in %s, %s rows/s", s.Name, s.Phase, count(received),
+		plural(len(s.Flows), "flow"), rateOf(p.before[s.Name], received, passed))
+	p.before[s.Name] = received
 	if refused > 0 {
 		fmt.Fprintf(text, ", %s refused", count(refused))
 	}
@@ -170,19 +172,19 @@ func (p *progress) pipeline(text io.Writer, s pipeline.Status, passed time.Durat
 		for _, f := range s.Flows {
 			delivered += f.Tracks[i].Delivered
 		}
-		key := s.Name + "/" + t.Name
-		rate := rateOf(p.before[key], received, passed)
-		p.before[key] = received
-		fmt.Fprintf(text, "  -> %-20s %s delivered, %s pending, %s rows/s%s\n",
-			t.Name, count(delivered), count(t.Pending), rate, trouble(t))
+		fmt.Fprintf(text, "  -> %-20s %s delivered, %s pending%s\n", t.Name, count(delivered), count(t.Pending), trouble(t))
 	}
 }
 
+// trouble says in words what keeps a track from delivering, if anything does.
 func trouble(t pipeline.TrackStatus) string {
+	if t.Waiting != "" {
+		return ", waiting: " + printable(t.Waiting)
+	}
 	if t.LastError == nil {
 		return ""
 	}
-	return ", retrying: " + t.LastError.Message
+	return ", retrying: " + printable(t.LastError.Message)
 }
 
 func rateOf(before, now uint64, passed time.Duration) string {

@@ -18,6 +18,7 @@ type Status struct {
 type TrackStatus struct {
 	Name    string
 	Pending uint64 // counted batch by batch
+	Waiting string // why the destination cannot be told of the flows; empty: it was
 	delivery.State
 }
 
@@ -28,7 +29,11 @@ func (p *Pipeline) Status() Status {
 	tracks := p.mu.tracks
 	p.mu.Unlock()
 	for _, t := range tracks {
-		s.Tracks = append(s.Tracks, TrackStatus{Name: t.delivery.Name(), Pending: t.delivery.Pending(), State: t.delivery.State()})
+		track := TrackStatus{Name: t.delivery.Name(), Pending: t.delivery.Pending(), State: t.delivery.State()}
+		if reason := t.waiting.Load(); reason != nil {
+			track.Waiting = *reason
+		}
+		s.Tracks = append(s.Tracks, track)
 	}
 	s.Flows = p.account.Totals()
 	return s

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/pipelined/pipelined/core/config"
@@ -29,6 +30,7 @@ type track struct {
 	delivery *delivery.Track
 	register registrar
 	logger   *slog.Logger
+	waiting  atomic.Pointer[string] // why registration does not succeed; nil: it does
 }
 
 // wants reports whether the track takes the flow.
@@ -90,24 +92,32 @@ func (t *track) announce(ctx context.Context, flows []*delivery.Flow) error {
 	for {
 		registered, err := t.try(ctx, r)
 		if err == nil {
+			t.waiting.Store(nil)
 			return t.bind(registered, flows)
 		}
+		failure := sdk.AsError(err)
 		if ctx.Err() == nil || last == nil {
+			t.noteWaiting(failure.Message, last)
 			last = err
 		}
-		failure := sdk.AsError(err)
 		if failure.Class == sdk.ClassPermanent {
 			return fmt.Errorf("transport %s cannot register: %w", t.delivery.Name(), err)
 		}
 		pause := max(failure.Delay, wait/2+rand.N(wait/2+1))
-		t.logger.Warn("destination does not answer", "track", t.delivery.Name(), "error", failure.Message,
-			"retry_in", pause.String())
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
 			return fmt.Errorf("transport %s: the destination did not answer: %w", t.delivery.Name(), last)
 		}
 		wait = min(t.block.Retry.Max, time.Duration(float64(wait)*t.block.Retry.Multiplier))
+	}
+}
+
+// noteWaiting shows why the track waits, and logs it when that has changed.
+func (t *track) noteWaiting(reason string, before error) {
+	t.waiting.Store(&reason)
+	if before == nil || sdk.AsError(before).Message != reason {
+		t.logger.Warn("destination does not answer; trying on", "track", t.delivery.Name(), "error", reason)
 	}
 }
 
