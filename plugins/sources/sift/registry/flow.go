@@ -1,8 +1,6 @@
 package registry
 
 import (
-	"fmt"
-
 	"go.etcd.io/bbolt"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
@@ -81,7 +79,7 @@ func checkFlows(added []*configsv2.FlowConfig) error {
 		}
 		names[config.GetName()] = struct{}{}
 		if err := checkFlow(config); err != nil {
-			return refuse(codes.InvalidArgument, "%v", err)
+			return err
 		}
 	}
 	return nil
@@ -97,11 +95,14 @@ func checkFlow(config *configsv2.FlowConfig) error {
 			return err
 		}
 		if t := c.GetDataType(); t < 1 || !sdk.ChannelType(min(t, 255)).Valid() {
-			return fmt.Errorf("channel %s of flow %s has no known data type", quote(c.GetName()), quote(config.GetName()))
+			return refuse(codes.InvalidArgument, "channel %s of flow %s has no known data type", quote(c.GetName()), quote(config.GetName()))
 		}
 	}
 	flow := toFlow(config)
-	return flow.Check()
+	if err := flow.Check(); err != nil {
+		return refuse(codes.InvalidArgument, "%v", err)
+	}
+	return nil
 }
 
 // toFlow describes a config's flow in the pipeline's words. The type numbers are
