@@ -45,6 +45,7 @@ type host struct {
 	stopping chan struct{}
 	rewinds  chan sdk.Rewind
 	onEmit   func(batches int) error // called without the lock
+	once     sync.Once               // for stop
 
 	mu       sync.Mutex
 	flows    []sdk.Flow
@@ -163,7 +164,7 @@ func (h *host) WaitAck(ctx context.Context, _ uint64) error { return nil }
 func (h *host) Rewinds() <-chan sdk.Rewind                  { return h.rewinds }
 func (h *host) Stopping() <-chan struct{}                   { return h.stopping }
 func (h *host) Finish() error                               { return nil }
-func (h *host) stop()                                       { close(h.stopping) }
+func (h *host) stop()                                       { h.once.Do(func() { close(h.stopping) }) }
 func (h *host) rewind(position []byte, fromBeginning bool) {
 	h.rewinds <- sdk.Rewind{Position: position, FromBeginning: fromBeginning}
 }
@@ -291,6 +292,15 @@ func short(rows []emitted) []string {
 		out = append(out, text)
 	}
 	return out
+}
+
+// sameRows shows the first difference only.
+func sameRows(t testing.TB, want, got []string, what ...any) {
+	t.Helper()
+	for i := range min(len(want), len(got)) {
+		require.Equal(t, want[i], got[i], "row %d %s", i, fmt.Sprint(what...))
+	}
+	require.Equal(t, len(want), len(got), "rows "+fmt.Sprint(what...))
 }
 
 func TestShutdown(t *testing.T) {

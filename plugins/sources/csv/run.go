@@ -94,7 +94,7 @@ func (r *run) replay(ctx context.Context) error {
 		}
 		f := r.least()
 		if f == nil {
-			return nil
+			return r.check(ctx) // for a rewind that came with the last rows
 		}
 		if err := r.step(ctx, f); err != nil {
 			return err

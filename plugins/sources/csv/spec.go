@@ -133,12 +133,20 @@ func (r *resolver) checkReplay() {
 	if !c.Follow {
 		return
 	}
-	for name, set := range map[string]bool{
-		"speed": c.Speed != defaultConfig().Speed, "max_gap": c.MaxGap != nil, "rebase": c.Rebase != "off",
-	} {
-		if set {
-			r.problem(in(nil, attribute(name)), "Conflicting settings", "Rows of a file that is followed go out when they are written; this is for replays only.")
-		}
+	r.unused(nil, "speed", c.Speed != defaultConfig().Speed, replaysOnly)
+	r.unused(nil, "max_gap", c.MaxGap != nil, replaysOnly)
+	r.unused(nil, "rebase", c.Rebase != "off", replaysOnly)
+}
+
+const (
+	replaysOnly = "Rows of a file that is followed go out when they are written; this is for replays."
+	csvOnly     = "It is for CSV, and this file is NDJSON."
+)
+
+// unused reports an attribute that has no effect if it is set.
+func (r *resolver) unused(at []sdk.Step, name string, set bool, why string) {
+	if set {
+		r.problem(in(at, attribute(name)), "Unused setting", "%s", why)
 	}
 }
 
@@ -214,14 +222,9 @@ func (r *resolver) format(s *spec, f input) {
 	}
 	s.ndjson = format == "ndjson"
 	if s.ndjson {
-		for name, set := range map[string]bool{"delimiter": f.Delimiter != nil, "header": f.Header != nil} {
-			if set {
-				r.problem(in(f.at, attribute(name)), "Unused setting", "It is for CSV, and this file is NDJSON.")
-			}
-		}
-		if r.config.Path != nil && r.config.Delimiter != nil {
-			r.problem(in(nil, attribute("delimiter")), "Unused setting", "It is for CSV, and this file is NDJSON.")
-		}
+		r.unused(f.at, "delimiter", f.Delimiter != nil, csvOnly)
+		r.unused(f.at, "header", f.Header != nil, csvOnly)
+		r.unused(nil, "delimiter", r.config.Path != nil && r.config.Delimiter != nil, csvOnly)
 		return
 	}
 	at := in(f.at, attribute("delimiter"))
