@@ -44,9 +44,9 @@ func newDeliveryStream(c *deliverCall, number uint64, options sdk.StreamOptions)
 
 func (d *deliveryStream) abort() { d.abortOnce.Do(func() { close(d.aborted) }) }
 
-func (d *deliveryStream) wasAborted() bool {
+func isClosed(c <-chan struct{}) bool {
 	select {
-	case <-d.aborted:
+	case <-c:
 		return true
 	default:
 		return false
@@ -136,7 +136,7 @@ func (d *deliveryStream) feed(ctx context.Context, stream sdk.Stream) (asked boo
 	tell.Stop()
 	defer tell.Stop()
 	for {
-		if d.wasAborted() {
+		if isClosed(d.aborted) || isClosed(ended) {
 			return false, nil
 		}
 		if t, ok := d.tasks.take(); ok {
@@ -222,7 +222,7 @@ func (d *deliveryStream) verdict(fin sdk.Finished, sendErr, err error, asked boo
 	switch {
 	case err == nil && asked:
 		return &pb.StreamAnswer{Outcome: pb.Outcome_OUTCOME_CONFIRMED, Paths: fin.Paths}
-	case d.wasAborted():
+	case isClosed(d.aborted):
 		return &pb.StreamAnswer{Outcome: pb.Outcome_OUTCOME_ABORTED}
 	case err == nil || errors.Is(err, sdk.ErrEndedEarly):
 		return &pb.StreamAnswer{Outcome: pb.Outcome_OUTCOME_ENDED_EARLY}
