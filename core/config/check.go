@@ -92,6 +92,7 @@ func (l *loader) checkPipelineBody(b *hclsyntax.Block, body *pipelineBody, fits 
 	report := func(prefix []sdk.Step, problems []sdk.Diagnostic) { l.hostProblems(b.Body, at, prefix, problems) }
 
 	report(nil, positive(duration{"drain_timeout", body.DrainTimeout}))
+	report(nil, notNegative(duration{"run_for", body.RunFor}))
 	report(nil, notEmpty("asset_tags", body.AssetTags))
 	if problems := body.Checkpoint.check(); len(problems) > 0 {
 		report(step("checkpoint"), problems)

@@ -106,7 +106,7 @@ func TestUnreadableFiles(t *testing.T) {
 			return dir
 		}, "The directory has 257 pipeline files"},
 		{"too much", func(t *testing.T, dir string) string {
-			text := []byte(strings.Repeat("# comment\n", maxFileBytes/10))
+			text := []byte("#" + strings.Repeat("x", maxFileBytes-1))
 			for i := range maxTotalBytes/maxFileBytes + 2 {
 				require.NoError(t, os.WriteFile(filepath.Join(dir, string(rune('a'+i))+".hcl"), text, 0o600))
 			}

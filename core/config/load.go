@@ -62,7 +62,7 @@ type loader struct {
 	options   Options
 	scope     *scope // of all files
 	secrets   map[string]struct{}
-	steps     int                  // turns of loops so far
+	loops     loops
 	pipelines map[string]hcl.Range // by name
 	known     map[pluginName]*PluginDescription
 }

@@ -276,6 +276,164 @@ func TestFormatValue(t *testing.T) {
 	}
 }
 
+// loadAnyway returns what a file says although something is refused.
+func loadAnyway(t *testing.T, path string) (*Config, Diagnostics) {
+	t.Helper()
+	l := &loader{
+		options: testOptions(), report: report{sources: map[string][]byte{}},
+		secrets: map[string]struct{}{}, known: map[pluginName]*PluginDescription{},
+	}
+	c := l.load(t.Context(), path)
+	return c, l.finish()
+}
+
+// TestDesign looks at what this version reads and refuses.
+func TestDesign(t *testing.T) {
+	c, problems := loadAnyway(t, "testdata/design.hcl")
+	assert.Equal(t, []string{"Backup not available", "Rules not available", "Rules not available"}, summaries(problems))
+	stand, receiver := c.Pipelines[0], c.Pipelines[1]
+
+	b := *stand.Backup
+	b.Range = stand.Range
+	assert.Equal(t, Backup{
+		Dir: "/data/engine_stand/backups", MaxFileSize: 500 << 20, MaxFileCount: 100, MaxDisk: 20 << 30, MinFree: 1 << 30,
+		OnFull: "block", Sync: "1s", SyncDelay: time.Second, Range: stand.Range,
+	}, b)
+
+	seconds := func(n time.Duration) *time.Duration { d := n * time.Second; return &d }
+	overheat := *stand.Rules[0]
+	assert.Equal(t, Rule{
+		Name: "overheat", Range: overheat.Range, Form: FormWhen,
+		When: "temp > 950.0 && valve", Hold: 500 * time.Millisecond,
+		Lateness: time.Second, MaxWait: seconds(5), Idle: 30 * time.Second, Progress: "flow", Late: "count",
+		Labels: map[string]string{"severity": "critical"},
+		Channels: []RuleChannel{
+			{Alias: "temp", Reference: "engine.chamber_temp"},
+			{Alias: "valve", Flow: "engine", Channel: "main_valve", Default: &sdk.Value{Kind: sdk.KindBool}},
+		},
+	}, overheat)
+
+	require.Len(t, receiver.Rules, 3)
+	stuck := receiver.Rules[0]
+	assert.Equal(t, "max(p, '5s') - min(p, '5s') > 0.01", stuck.ClearWhen)
+	assert.Equal(t, "revise", stuck.Late)
+	assert.Equal(t, seconds(600), stuck.Revise)
+	assert.Equal(t, seconds(24*3600), stuck.Warmup)
+	late := 200 * time.Millisecond
+	assert.Equal(t, []RuleChannel{{Alias: "p", Flow: "imu", Channel: "accel_x", Optional: true, Lateness: &late}}, stuck.Channels)
+	assert.Equal(t, "zscore", stuck.Evaluator.Plugin)
+	assert.Equal(t, sdk.Value{Kind: sdk.KindNumber, Number: 2.5}, stuck.Evaluator.Body.Attributes["threshold"])
+
+	silent, drogue := receiver.Rules[1], receiver.Rules[2]
+	assert.Equal(t, FormAbsent, silent.Form)
+	assert.Equal(t, &Absent{Channel: "imu.accel_x", For: 2 * time.Second}, silent.Absent)
+	assert.Equal(t, FormSequence, drogue.Form)
+	assert.Equal(t, &Sequence{First: "v < 0.0", Then: "deployed", Within: 30 * time.Second}, drogue.Sequence)
+	assert.Equal(t, FormNotFollowed, (&Rule{NotFollowed: &Sequence{}}).form())
+}
+
+// TestRealOptions loads with the environment and the clock of the process.
+func TestRealOptions(t *testing.T) {
+	t.Setenv("CONFIG_TEST_SECRET", theSecret)
+	dir := writeFiles(t, map[string]string{"a.hcl": strings.Replace(goodText, "source",
+		"asset = formatdate(\"YYYY\", timestamp())\n source \"sift\" \"x\" {\n keys = { a = secret::env(\"CONFIG_TEST_SECRET\") }\n }\n source", 1)})
+	p := plugins()
+	c, problems := Load(t.Context(), dir, Options{Schemas: p, Validator: p})
+	require.Empty(t, problems)
+	assert.Equal(t, time.Now().UTC().Format("2006"), c.Pipelines[0].Asset)
+	assert.Equal(t, SecretTexts{theSecret}, c.Secrets)
+	working, err := os.Getwd()
+	require.NoError(t, err)
+	assert.Equal(t, working, c.DataDir)
+}
+
+// TestTextPlaces finds places in texts that plugins have problems with.
+func TestTextPlaces(t *testing.T) {
+	for _, tc := range []struct {
+		name, expr   string
+		line, column int
+		want         string // the marked part of the snippet
+	}{
+		{"first", `"abc"`, 1, 1, "a"},
+		{"last", `"abc"`, 1, 3, "c"},
+		{"behind the end", `"abc"`, 1, 4, ""},
+		{"far behind the end", `"abc"`, 1, 40, ""},
+		{"line that is not there", `"abc"`, 2, 1, `"abc"`},
+		{"no column", `"abc"`, 1, 0, "a"},
+		{"escapes", `"\t\r\"\\\u00e9\U0001F680x"`, 1, 7, "x"},
+		{"an escape", `"\t\U0001F680x"`, 1, 2, `\U0001F680`},
+		{"second line", `"a\nbc"`, 2, 2, "c"},
+		{"behind a line", `"a\nbc"`, 1, 9, `\n`},
+		{"doubled signs", `"$${a} %%{b} x"`, 1, 11, "x"},
+		{"wide characters", `"日本x"`, 1, 3, "x"},
+		{"empty", `""`, 1, 1, ""},
+		{"parentheses", `("abc")`, 1, 1, `("abc")`},
+		{"number inside", `"a${5}b"`, 1, 3, "b"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p := plugins()
+			csv := p[pluginName{sdk.KindSource, "csv"}]
+			csv.validate = func(sdk.Body) []sdk.Diagnostic {
+				return []sdk.Diagnostic{{Summary: "No", Path: []sdk.Step{{Attribute: "query"}}, Line: tc.line, Column: tc.column}}
+			}
+			p[pluginName{sdk.KindSource, "csv"}] = csv
+			_, problems := loadText(t, strings.Replace(goodText, "source",
+				"source \"csv\" \"x\" {\n path = \"/x\"\n query = "+tc.expr+"\n }\n source", 1),
+				func(o *Options) { o.Schemas = p; o.Validator = p })
+			require.Len(t, problems, 1)
+			s := problems[0].Snippet
+			assert.Equal(t, tc.want, s.Text[s.Start:s.End])
+			assert.Equal(t, 5, problems[0].Subject.Start.Line)
+		})
+	}
+}
+
+func TestClaims(t *testing.T) {
+	schema := sdk.Schema{
+		Attributes: []sdk.Attribute{{Name: "dirs", Grant: sdk.GrantPathWrite, Collection: sdk.List}},
+		Blocks: []sdk.Block{{Type: "server", Body: sdk.Schema{
+			Attributes: []sdk.Attribute{{Name: "listen", Grant: sdk.GrantTCPBind, Collection: sdk.Map}},
+		}}},
+	}
+	block := &PluginBlock{
+		Kind: sdk.KindTransport, Description: PluginDescription{Schema: schema},
+		Body: sdk.Body{
+			Attributes: map[string]sdk.Value{"dirs": {Kind: sdk.KindList, List: []sdk.Value{text("/a"), text("/a/b"), text("")}}},
+			Blocks: []sdk.BlockBody{{Type: "server", Body: sdk.Body{Attributes: map[string]sdk.Value{
+				"listen": {Kind: sdk.KindMap, Map: map[string]sdk.Value{"x": text(":80")}},
+			}}}},
+		},
+	}
+	claims := claimsOf(&Pipeline{Name: "p"}, block)
+	require.Len(t, claims, 3)
+	assert.NotEmpty(t, claims[0].conflict(claims[1]))
+	assert.NotEmpty(t, claims[1].conflict(claims[0]))
+	assert.Empty(t, claims[0].conflict(claims[2]))
+	for _, tc := range []struct {
+		a, b string
+		same bool
+	}{
+		{"127.0.0.1:80", "127.0.0.1:80", true},
+		{"127.0.0.1:80", "127.0.0.1:81", false},
+		{"127.0.0.1:80", "127.0.0.2:80", false},
+		{"127.0.0.1:80", ":80", true},
+		{"[::]:80", "localhost:80", true},
+		{"localhost:0", "localhost:0", false},
+		{"unix:/a", "unix:/a", true},
+		{"junk", "127.0.0.1:80", false},
+	} {
+		assert.Equal(t, tc.same, sameListener(tc.a, tc.b), "%s %s", tc.a, tc.b)
+		assert.Equal(t, tc.same, sameListener(tc.b, tc.a), "%s %s", tc.b, tc.a)
+	}
+	assert.False(t, within("/ab", "/a"))
+	assert.True(t, within("/a", "/"))
+}
+
+func TestGuard(t *testing.T) {
+	assert.True(t, guard(func() { panic(theSecret) }))
+	assert.False(t, guard(func() {}))
+}
+
 // deafPlugins cannot be asked.
 type deafPlugins struct{ fakePlugins }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/hashicorp/hcl/v2"
 	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
+	"github.com/zclconf/go-cty/cty/convert"
 
 	"github.com/pipelined/pipelined/sdk"
 )
@@ -136,7 +137,11 @@ func (l *loader) locateText(expr hclsyntax.Expression, line, column int, s *scop
 			continue
 		}
 		shown, problems := l.evalMode(part, s, conceal)
-		if problems.HasErrors() || !shown.IsWhollyKnown() || shown.Type() != cty.String || shown.IsNull() || shown.IsMarked() {
+		if problems.HasErrors() || !shown.IsWhollyKnown() || shown.ContainsMarked() {
+			return hcl.Range{}, false
+		}
+		shown, err := convert.Convert(shown, cty.String)
+		if err != nil || shown.IsNull() {
 			return hcl.Range{}, false
 		}
 		for _, c := range shown.AsString() {

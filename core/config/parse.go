@@ -171,7 +171,7 @@ func (l *loader) prepare(body *hclsyntax.Body) {
 }
 
 func (l *loader) meter(e hclsyntax.Expression) hclsyntax.Expression {
-	return &metered{&hclsyntax.ParenthesesExpr{Expression: e, SrcRange: e.Range()}, &l.steps}
+	return &metered{&hclsyntax.ParenthesesExpr{Expression: e, SrcRange: e.Range()}, &l.loops}
 }
 
 func (l *loader) checkKeys(object *hclsyntax.ObjectConsExpr) {
@@ -194,33 +194,42 @@ func placeOf(r hcl.Range) string {
 	return fmt.Sprintf("%s:%d:%d", r.Filename, r.Start.Line, r.Start.Column)
 }
 
-// maxSteps bounds the turns of all loops of a configuration together, and the
+// maxTurns bounds the turns of all loops of a configuration together, and the
 // bytes that they make.
 const (
-	maxSteps     = 100_000
-	bytesForStep = 100
+	maxTurns     = 100_000
+	bytesForTurn = 100
 )
 
+// loops counts the turns of all loops.
+type loops struct {
+	turns    int
+	reported bool // that the limit was reached
+	refused  bool // there were turns beyond the limit
+}
+
 // metered is the value of a `for` expression. It ends the loop's work at the
-// limit of steps. The parentheses make those who look for variables look inside.
+// limit of turns. The parentheses make those who look for variables look inside.
 type metered struct {
 	*hclsyntax.ParenthesesExpr
-	steps *int
+	loops *loops
 }
 
 // Value evaluates the expression once more, unless there were too many turns.
 func (m *metered) Value(ctx *hcl.EvalContext) (cty.Value, hcl.Diagnostics) {
-	if *m.steps > maxSteps {
-		return cty.DynamicVal, nil // reported by the turn that reached the limit
+	if m.loops.turns > maxTurns {
+		m.loops.refused = true // reported by the turn that reached the limit
+		return cty.DynamicVal, nil
 	}
-	*m.steps++
+	m.loops.turns++
 	value, problems := m.ParenthesesExpr.Value(ctx)
-	*m.steps += valueSize(value) / bytesForStep
-	if *m.steps > maxSteps {
+	m.loops.turns += valueSize(value) / bytesForTurn
+	if m.loops.turns > maxTurns && !m.loops.reported {
+		m.loops.reported = true
 		problems = append(problems, &hcl.Diagnostic{
 			Severity: hcl.DiagError,
 			Summary:  "Too many turns of loops",
-			Detail:   fmt.Sprintf("All loops of a configuration together may take %d turns. Loop over less.", maxSteps),
+			Detail:   fmt.Sprintf("All loops of a configuration together may take %d turns. Loop over less.", maxTurns),
 			Subject:  m.SrcRange.Ptr(),
 		})
 	}

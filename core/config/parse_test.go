@@ -14,7 +14,7 @@ func TestBombs(t *testing.T) {
 	if testing.Short() {
 		t.Skip("large files take seconds under the race detector")
 	}
-	const size = maxFileBytes / 8
+	const size = maxFileBytes / 16
 	fill := func(unit string) string { return strings.Repeat(unit, size/len(unit)) }
 	half := func(open, end string) string {
 		n := size / (len(open) + len(end))

@@ -134,7 +134,7 @@ func (l *loader) loadPipeline(ctx context.Context, b *hclsyntax.Block) *Pipeline
 			}
 			p.Encoder = l.loadEncoder(ctx, nested, s)
 		case "rule":
-			p.Rules = appendPart(p.Rules, l.loadRule(ctx, nested, s))
+			p.Rules = appendPart(p.Rules, l.loadRule(ctx, nested, s, p.Flows))
 		}
 	}
 	_, readable := d.body.Attributes["asset"]

@@ -32,7 +32,7 @@ func ruleSchema(defaults Rule) sdk.Schema {
 	return s
 }
 
-func (l *loader) loadRule(ctx context.Context, b *hclsyntax.Block, s *scope) *Rule {
+func (l *loader) loadRule(ctx context.Context, b *hclsyntax.Block, s *scope, flows []sdk.Flow) *Rule {
 	w := whereOf(b)
 	if !l.checkLabels(b, []string{"name"}, w) || !l.checkName("rule", b.Labels[0], b.LabelRanges[0]) {
 		return nil
@@ -54,7 +54,8 @@ func (l *loader) loadRule(ctx context.Context, b *hclsyntax.Block, s *scope) *Ru
 		problems := r.check(b.Body)
 		var more []sdk.Diagnostic
 		r.Channels, more = channelsOf(d.body.Attributes[ruleChannels])
-		l.hostProblems(b.Body, w.at, nil, append(problems, more...))
+		problems = append(problems, more...)
+		l.hostProblems(b.Body, w.at, nil, append(problems, r.ambiguous(flows)...))
 	}
 	return &r
 }
@@ -140,6 +141,32 @@ var validAlias = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 func validReference(text string) bool {
 	dot := strings.IndexByte(text, '.')
 	return dot > 0 && strings.LastIndexByte(text, '.') < len(text)-1
+}
+
+// ambiguous finds references that are the names of two channels of declared flows.
+// Flows that sources find while they run are not known here.
+func (r *Rule) ambiguous(flows []sdk.Flow) []sdk.Diagnostic {
+	var problems []sdk.Diagnostic
+	check := func(reference string, path ...sdk.Step) {
+		var forms []string
+		for i := range flows {
+			channel, ok := strings.CutPrefix(reference, flows[i].Name+".")
+			if ok && flows[i].Channel(channel) >= 0 {
+				forms = append(forms, fmt.Sprintf("{ flow = %s, channel = %s }", quote(flows[i].Name), quote(channel)))
+			}
+		}
+		if len(forms) > 1 {
+			problems = append(problems, problemAt(path, "Ambiguous channel",
+				fmt.Sprintf("%s is the name of several channels. Write %s.", quote(reference), strings.Join(forms, " or "))))
+		}
+	}
+	for _, c := range r.Channels {
+		check(c.Reference, sdk.Step{Attribute: ruleChannels}, sdk.Step{Key: c.Alias})
+	}
+	if r.Absent != nil {
+		check(r.Absent.Channel, sdk.Step{Block: "absent"}, sdk.Step{Attribute: "channel"})
+	}
+	return problems
 }
 
 func channelForm(text string) string {

@@ -122,14 +122,14 @@ func (l *loader) eval(expr hclsyntax.Expression, s *scope) (value, bool) {
 	if references, calls := l.checkReferences(expr, s), l.checkCalls(expr); !references || !calls {
 		return value{}, false
 	}
-	if l.steps > maxSteps {
-		return value{}, false // reported by the expression that went beyond
-	}
-	steps := l.steps
+	l.loops.refused = false
+	before := l.loops
 	actual, problems := l.evalMode(expr, s, reveal)
-	l.steps = steps // both are one evaluation
+	l.loops = before // both are one evaluation
 	shown, shownProblems := l.evalMode(expr, s, conceal)
 	switch {
+	case before.turns > maxTurns && l.loops.refused:
+		return value{}, false // reported by the expression that went beyond
 	case !problems.HasErrors() && !shownProblems.HasErrors():
 		v := value{actual, shown}
 		return v, l.checkSize(expr, v)
@@ -274,24 +274,29 @@ func memberName(t hcl.Traversal) (string, bool) {
 
 // checkSize refuses values with which later ones could grow without end.
 func (l *loader) checkSize(expr hclsyntax.Expression, v value) bool {
-	if valueSize(v.real) > maxValueBytes {
-		l.error(expr.Range(), "Value too large", "A value may have %s.", formatSize(maxValueBytes))
+	if err := checkValue(v.real); err != nil {
+		l.error(expr.Range(), "Value too large", "%s.", upperFirst(err.Error()))
 		return false
 	}
-	ok := true
-	bare := v.bare()
-	_ = cty.Walk(bare, func(_ cty.Path, part cty.Value) (bool, error) {
+	return true
+}
+
+var errNumberTooLarge = errors.New("the largest number is about 1.8e308")
+
+// checkValue bounds the size of a value and of the numbers in it.
+func checkValue(v cty.Value) error {
+	if valueSize(v) > maxValueBytes {
+		return errValueTooLarge
+	}
+	bare, _ := v.UnmarkDeep()
+	return cty.Walk(bare, func(_ cty.Path, part cty.Value) (bool, error) {
 		if part.Type() == cty.Number && !part.IsNull() && part.IsKnown() {
 			if f, _ := part.AsBigFloat().Float64(); math.IsInf(f, 0) {
-				ok = false
+				return false, errNumberTooLarge
 			}
 		}
 		return true, nil
 	})
-	if !ok {
-		l.error(expr.Range(), "Number too large", "The largest number is about 1.8e308.")
-	}
-	return ok
 }
 
 // functionNames returns what pipeline files may call, for documentation and its

@@ -119,7 +119,7 @@ func (l *loader) variableDefault(v *variable, a *hclsyntax.Attribute) {
 	}
 	converted, err := convertBoth(x, v.typ)
 	if err != nil {
-		l.error(a.Expr.Range(), "Invalid default", "The default of the variable %s does not fit its type%s", quote(v.name), reason(err))
+		l.error(a.Expr.Range(), "Invalid default", "The default of the variable %s does not fit its type: %s.", quote(v.name), err)
 		return
 	}
 	v.fallback = &converted
@@ -140,9 +140,6 @@ func convertBoth(x value, to cty.Type) (value, error) {
 
 var errWithheld = errors.New("what is wrong is not shown, because the value is a secret")
 
-// reason appends an error to a sentence.
-func reason(err error) string { return fmt.Sprintf(": %s.", err) }
-
 // variableValue is the value that was given, or the default.
 func (l *loader) variableValue(v *variable) (value, bool) {
 	text, given := l.options.Variables[v.name]
@@ -153,7 +150,10 @@ func (l *loader) variableValue(v *variable) (value, bool) {
 		}
 		return l.finishVariable(v, *v.fallback)
 	}
-	x, err := l.givenValue(v, text)
+	x, err := v.parse(text)
+	if err == nil {
+		err = checkValue(x)
+	}
 	if err != nil {
 		detail := fmt.Sprintf("The value %s given with -var does not fit this variable: %s.", quote(text), err)
 		if v.Sensitive {
@@ -169,9 +169,9 @@ func (l *loader) variableValue(v *variable) (value, bool) {
 	return l.finishVariable(v, value{x, x})
 }
 
-// givenValue reads the text of a -var option: as it is for text, numbers and
+// parse reads the text of a -var option: as it is for text, numbers and
 // bools, as an HCL expression for lists and maps.
-func (l *loader) givenValue(v *variable, text string) (cty.Value, error) {
+func (v *variable) parse(text string) (cty.Value, error) {
 	typ := v.typ
 	if typ == cty.DynamicPseudoType {
 		typ = cty.String

@@ -1,5 +1,6 @@
 pipeline "p" {
   drain_timeout = "0s"
+  run_for       = "-1s"
   asset_tags    = ["a", ""]
   checkpoint {
     interval = "-1s"
