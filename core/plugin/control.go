@@ -14,6 +14,10 @@ import (
 
 var errControlEnded = errors.New("its control stream has ended")
 
+// maxHealthPerSecond is how often a change of health is passed on; others only
+// replace what Health returns.
+const maxHealthPerSecond = 10
+
 // controller reads a plugin's control stream.
 type controller struct {
 	stream   *wire.Control
@@ -23,10 +27,13 @@ type controller struct {
 
 	mu struct {
 		sync.Mutex
-		nonce    uint64
-		pong     chan struct{} // closed by the answer to nonce; nil: none is awaited
-		lastPong time.Time
-		err      error // why the stream has ended
+		nonce      uint64
+		pong       chan struct{} // closed by the answer to nonce; nil: none is awaited
+		lastPong   time.Time
+		health     sdk.Health
+		healthRate rate
+		draining   bool  // the plugin has been asked to
+		err        error // why the stream has ended
 	}
 }
 
@@ -36,6 +43,7 @@ func newController(stream *wire.Control, onHealth func(sdk.Health)) *controller 
 		drained: make(chan struct{}), ended: make(chan struct{}),
 	}
 	c.mu.lastPong = time.Now()
+	c.mu.health.State = sdk.HealthOK
 	return c
 }
 
@@ -52,14 +60,36 @@ func (c *controller) run() {
 		case wire.Pong:
 			c.pong(event.Nonce)
 		case wire.Drained:
-			if !drained {
+			if !drained && c.draining() { // unasked for it means nothing
 				drained = true
 				close(c.drained)
 			}
 		case wire.HealthChanged:
-			c.onHealth(event.Health)
+			c.changeHealth(event.Health)
 		}
 	}
+}
+
+func (c *controller) changeHealth(h sdk.Health) {
+	c.mu.Lock()
+	pass := h != c.mu.health && c.mu.healthRate.admit(time.Now(), maxHealthPerSecond)
+	c.mu.health = h
+	c.mu.Unlock()
+	if pass {
+		c.onHealth(h)
+	}
+}
+
+func (c *controller) health() sdk.Health {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.health
+}
+
+func (c *controller) draining() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.draining
 }
 
 func (c *controller) fail(err error) {
@@ -120,6 +150,9 @@ func (c *controller) expectPong() (pong <-chan struct{}, nonce uint64) {
 
 // drain asks the plugin to finish and waits until it has.
 func (c *controller) drain(ctx context.Context) error {
+	c.mu.Lock()
+	c.mu.draining = true
+	c.mu.Unlock()
 	left := time.Duration(0)
 	if deadline, ok := ctx.Deadline(); ok {
 		left = time.Until(deadline)

@@ -12,11 +12,16 @@ type StartError struct {
 	Output []string // the last lines that it wrote, without secrets
 
 	cause error
+	ran   bool // there was a process
 }
 
 // Error names the plugin, its path, the reason and the plugin's last lines.
 func (e *StartError) Error() string {
-	return fmt.Sprintf("plugin %s did not start: %s%s", e.Spec, e.Reason, outputText(e.Output))
+	text := fmt.Sprintf("plugin %s did not start: %s", e.Spec, e.Reason)
+	if e.ran {
+		text += outputText(e.Output)
+	}
+	return text
 }
 
 // Unwrap returns the error behind the reason. Its own text may hold secrets.

@@ -130,9 +130,9 @@ type Options struct {
 	// Regions are inherited by the process. The caller closes them, after the
 	// process has ended.
 	Regions []*shm.Region
-	// OnHealth is told the plugin's health when it changes, from one goroutine, from
-	// before Launch returns until the process has ended. It must not block. It may
-	// be nil.
+	// OnHealth is told the plugin's health when it changes, at most ten times a
+	// second, from one goroutine, from before Launch returns until the process has
+	// ended. It must not block. It may be nil. See Process.Health.
 	OnHealth func(sdk.Health)
 }
 

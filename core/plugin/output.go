@@ -41,10 +41,24 @@ type output struct {
 		sync.Mutex
 		crash   string   // first line of a Go crash: the lines after it are many
 		kept    []string // last lines, oldest first
-		second  time.Time
-		lines   int // in this second
+		rate    rate
 		leftOut int
 	}
+}
+
+// rate counts events in each second.
+type rate struct {
+	second time.Time // when it began
+	events int
+}
+
+// admit counts an event and reports whether it is within the limit.
+func (r *rate) admit(now time.Time, perSecond int) bool {
+	if now.Sub(r.second) >= time.Second {
+		r.second, r.events = now, 0
+	}
+	r.events++
+	return r.events <= perSecond
 }
 
 func newOutput(log *slog.Logger, secrets []string) *output {
@@ -99,11 +113,16 @@ func (o *output) last() []string {
 
 func (o *output) emit(level slog.Level, message string, attrs ...slog.Attr) {
 	leftOut, ok := o.admit()
-	if leftOut > 0 {
-		o.log.Warn("the plugin wrote too much; lines were left out", "lines", leftOut)
+	if !ok {
+		return
 	}
-	if ok {
-		o.log.LogAttrs(context.Background(), level, message, attrs...)
+	o.reportLeftOut(leftOut)
+	o.log.LogAttrs(context.Background(), level, message, attrs...)
+}
+
+func (o *output) reportLeftOut(lines int) {
+	if lines > 0 {
+		o.log.Warn("the plugin wrote too much; lines were left out", "lines", lines)
 	}
 }
 
@@ -112,14 +131,11 @@ func (o *output) emit(level slog.Level, message string, attrs ...slog.Attr) {
 func (o *output) admit() (leftOut int, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if now := o.now(); now.Sub(o.mu.second) >= time.Second {
-		leftOut = o.mu.leftOut
-		o.mu.second, o.mu.lines, o.mu.leftOut = now, 0, 0
-	}
-	if o.mu.lines++; o.mu.lines > maxLinesPerSecond {
+	if !o.mu.rate.admit(o.now(), maxLinesPerSecond) {
 		o.mu.leftOut++
-		return leftOut, false
+		return 0, false
 	}
+	leftOut, o.mu.leftOut = o.mu.leftOut, 0
 	return leftOut, true
 }
 
@@ -129,9 +145,7 @@ func (o *output) end() {
 	leftOut := o.mu.leftOut
 	o.mu.leftOut = 0
 	o.mu.Unlock()
-	if leftOut > 0 {
-		o.log.Warn("the plugin wrote too much; lines were left out", "lines", leftOut)
-	}
+	o.reportLeftOut(leftOut)
 }
 
 // record is a structured log line, as go-plugin's plugins write it.

@@ -56,10 +56,10 @@ func newProcess(s *start, description wire.Description) (*Process, error) {
 	}
 	p.control = newController(stream, func(h sdk.Health) {
 		if s.opts.OnHealth != nil {
-			h.Reason = printable(p.Scrub(h.Reason))
-			s.opts.OnHealth(h)
+			s.opts.OnHealth(p.clean(h))
 		}
 	})
+	s.out.log.Debug("plugin process is ready", "pid", p.PID(), "version", printable(p.Scrub(description.Info.Version)))
 	p.wg.Go(p.control.run)
 	go p.watch(s.launcher, s.starter.socketDir) // joined through done
 	if err := p.SetLogLevel(leastLevel(s.opts.Logger)); err != nil {
@@ -166,6 +166,14 @@ func (p *Process) Alive(ctx context.Context) error { return p.Explain(p.control.
 
 // LastPong returns when the plugin last answered a ping, or when it was started.
 func (p *Process) LastPong() time.Time { return p.control.lastPong() }
+
+// Health returns the health that the plugin last reported; at first it is OK.
+func (p *Process) Health() sdk.Health { return p.clean(p.control.health()) }
+
+func (p *Process) clean(h sdk.Health) sdk.Health {
+	h.Reason = printable(p.Scrub(h.Reason))
+	return h
+}
 
 // SetLogLevel sets the least level of the lines that the plugin sends.
 func (p *Process) SetLogLevel(level slog.Level) error { return p.control.stream.SetLogLevel(level) }

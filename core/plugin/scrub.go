@@ -84,10 +84,13 @@ func (s *scrubber) cut(text string) string {
 	return text[:len(text)-longest]
 }
 
-// printable replaces what a terminal would act upon.
+// printable replaces what a terminal would act upon, and makes one line of it.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
-		if r == '\t' || unicode.IsPrint(r) {
+		switch {
+		case r == '\n', r == '\r', r == '\t':
+			return ' '
+		case unicode.IsPrint(r):
 			return r
 		}
 		return unicode.ReplacementChar

@@ -106,7 +106,10 @@ func (s *start) abandon(ctx context.Context, err error) *StartError {
 	if s.starter != nil {
 		err = s.end(ctx, err)
 	}
-	return &StartError{Spec: s.spec, Reason: printable(s.out.scrub.text(err.Error())), Output: s.out.last(), cause: err}
+	return &StartError{
+		Spec: s.spec, Reason: printable(s.out.scrub.text(err.Error())), Output: s.out.last(),
+		cause: err, ran: s.starter != nil && s.starter.child != nil,
+	}
 }
 
 // end ends the process. If it ends by itself, which it may be about to do, this

@@ -7,8 +7,10 @@ import (
 )
 
 const (
-	// stopGrace is how long a plugin may take to end after it has drained, or after
-	// the host gave up waiting for that.
+	// endTime is how long a plugin may take to end by itself after it has drained.
+	endTime = 5 * time.Second
+
+	// stopGrace is how long it may take after its input has been ended.
 	stopGrace = 500 * time.Millisecond
 
 	// reapTime is kept back for the kernel to end a process that is killed, which
@@ -18,7 +20,7 @@ const (
 
 // stopTimes are the steps of a stop. A zero time is never.
 type stopTimes struct {
-	drain time.Time // give up draining
+	drain time.Time // give up draining, and what a plugin does after that
 	kill  time.Time
 	end   time.Time // give up waiting for the end
 }
@@ -45,23 +47,24 @@ func (p *Process) Kill() {
 	p.child.kill()
 }
 
-// Stop ends the process: it asks the plugin to drain, ends its input, kills it if
-// it goes on, and frees everything. Draining gets the time until the deadline of
-// ctx but for what the rest needs (at most 1 s); without a deadline, as long as
-// ctx is not cancelled. Stop may be called again, also while it runs. It returns
-// at the deadline, even if the process is stuck in the kernel, but gives a process
-// that was killed half a second to end.
+// Stop ends the process: it asks the plugin to drain, lets it end (at most 5 s),
+// ends its input, kills it if it goes on, and frees everything. Draining gets the
+// time until the deadline of ctx but for what the rest needs (at most 1 s);
+// without a deadline, as long as ctx is not cancelled. Stop may be called again,
+// also while it runs. It returns at the deadline, even if the process is stuck in
+// the kernel, but gives a process that was killed half a second to end.
 //
-// The error says that the plugin had to be killed before it had drained, or how
-// else it ended. It is nil for a process that had ended before (see ExitError) and
-// after Kill.
+// The error says that the plugin had not drained, or how else it ended. It is nil
+// for a process that had ended or been killed before (see ExitError).
 func (p *Process) Stop(ctx context.Context) error {
 	times := stopTimesOf(ctx, time.Now())
 	if p.hasExited() || p.killed.Load() {
 		return p.freed(ctx, times)
 	}
 	if p.stopping.CompareAndSwap(false, true) {
-		p.drain(ctx, times)
+		if p.drain(ctx, times) {
+			await(ctx, p.done, earliest(times.drain, time.Now().Add(endTime)))
+		}
 		p.child.closeStdin()
 		await(ctx, p.done, earliest(times.kill, time.Now().Add(stopGrace)))
 	} else {
@@ -71,9 +74,20 @@ func (p *Process) Stop(ctx context.Context) error {
 	if err := p.freed(ctx, times); err != nil {
 		return err
 	}
+	return p.stopError()
+}
+
+// stopError says, after the end, what was wrong with it.
+func (p *Process) stopError() error {
 	exit := p.ExitError()
-	if _, killed := p.child.exit(); killed && exit != nil && !p.killed.Load() {
+	status, killed := p.child.exit()
+	switch {
+	case exit == nil || p.killed.Load():
+		return exit
+	case killed:
 		return fmt.Errorf("plugin %s was killed before it had drained: %s", p.spec.ID, p.drainFailure())
+	case status.ExitStatus() == 0:
+		return fmt.Errorf("plugin %s ended before it had drained: %s", p.spec.ID, p.drainFailure())
 	}
 	return exit
 }
@@ -87,8 +101,8 @@ func (p *Process) hasExited() bool {
 	}
 }
 
-// drain notes whether the plugin has drained or why not.
-func (p *Process) drain(ctx context.Context, times stopTimes) {
+// drain notes and returns whether the plugin has drained, and notes why not.
+func (p *Process) drain(ctx context.Context, times stopTimes) bool {
 	if !times.drain.IsZero() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, times.drain)
@@ -98,6 +112,7 @@ func (p *Process) drain(ctx context.Context, times stopTimes) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.mu.drained, p.mu.drainErr = err == nil, err
+	return p.mu.drained
 }
 
 func (p *Process) hasDrained() bool {
@@ -118,8 +133,12 @@ func (p *Process) drainFailure() string {
 // freed waits for the end of the process and returns what could not be freed.
 func (p *Process) freed(ctx context.Context, times stopTimes) error {
 	limit := time.Now().Add(reapTime)
-	if ctx.Err() == nil {
-		limit = latest(limit, times.end)
+	switch {
+	case ctx.Err() != nil:
+	case times.end.IsZero():
+		limit = time.Now().Add(killWait)
+	case times.end.After(limit):
+		limit = times.end
 	}
 	if !await(context.WithoutCancel(ctx), p.done, limit) {
 		return fmt.Errorf("plugin %s: process %d was killed but does not end", p.spec.ID, p.child.pid)
@@ -149,11 +168,4 @@ func earliest(a, b time.Time) time.Time {
 		return b
 	}
 	return a
-}
-
-func latest(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
 }

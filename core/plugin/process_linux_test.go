@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -257,13 +258,21 @@ func TestRefusedAtLaunch(t *testing.T) {
 
 	require.NoError(t, os.WriteFile(path, []byte("no program"), 0o755))
 	_, err = r.launcher.Launch(t.Context(), spec, r.options())
-	assert.ErrorContains(t, err, "did not start: it cannot be executed: exec format error")
+	assert.EqualError(t, err, "plugin source/mine ("+path+") did not start: it cannot be executed: exec format error")
 
 	require.NoError(t, os.Chmod(path, 0o777))
 	_, err = r.launcher.Launch(t.Context(), spec, r.options())
 	_, ok := errors.AsType[*RefusedError](err)
 	assert.True(t, ok)
 	assert.ErrorContains(t, err, "other users may write to "+path)
+}
+
+func TestBadEnvironment(t *testing.T) {
+	r := newRig(t)
+	opts := r.options()
+	opts.Env = map[string]string{"PLUGIN_X": "1"}
+	_, err := r.try(t.Context(), "good", opts)
+	assert.ErrorContains(t, err, "did not start: environment variable PLUGIN_X: names that begin with PLUGIN_ belong to the host")
 }
 
 func TestCrash(t *testing.T) {
@@ -419,11 +428,22 @@ func TestStopAtOnce(t *testing.T) {
 	requireGone(t, p.PID())
 }
 
+// A plugin that has drained has nothing left to lose: killing it is no failure.
 func TestStopOfAPluginThatStays(t *testing.T) {
 	r := newRig(t)
 	p := r.launch("stays")
-	r.stop(p) // it had drained: killing it is no failure
+	ctx, cancel := context.WithTimeout(t.Context(), 400*time.Millisecond)
+	defer cancel()
+	require.NoError(t, p.Stop(ctx))
+	requireGone(t, p.PID())
 	assert.NoError(t, p.ExitError())
+}
+
+// Its input is not ended while it is still at it.
+func TestStopOfAPluginThatEndsSlowly(t *testing.T) {
+	r := newRig(t)
+	r.stop(r.launch("slow_end"))
+	assert.Contains(t, r.log.String(), "msg=flushed")
 }
 
 func TestStopSaysHowThePluginEnded(t *testing.T) {
@@ -476,6 +496,22 @@ func TestPongMustFit(t *testing.T) {
 	assert.Equal(t, before, p.LastPong())
 }
 
+// A plugin can neither drown its host in changes of health nor pretend to have
+// drained before it was asked.
+func TestHastyPlugin(t *testing.T) {
+	r := newRig(t)
+	var changes atomic.Int64
+	p := r.launch("hasty", func(o *Options) { o.OnHealth = func(sdk.Health) { changes.Add(1) } })
+	require.NoError(t, p.Alive(t.Context()))
+	want := sdk.Health{State: sdk.HealthBlocked, Reason: "999", Code: 16}
+	require.Eventually(t, func() bool { return p.Health() == want }, patience, tick)
+	assert.LessOrEqual(t, changes.Load(), int64(maxHealthPerSecond)*10, "in a thousand changes")
+
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	assert.ErrorContains(t, p.Stop(ctx), "plugin source/hasty ended before it had drained: it does not answer")
+}
+
 var orphanPID = regexp.MustCompile(`orphan (\d+)`)
 
 // A child that a plugin leaves behind delays nothing. In the plugin's group it is
@@ -510,15 +546,37 @@ func TestOrphans(t *testing.T) {
 	})
 }
 
-func TestRegionsAreInherited(t *testing.T) {
+// A plugin made with the SDK is opened with regions, and gets the time to shut
+// down.
+func TestPluginOfTheSDK(t *testing.T) {
 	r := newRig(t)
-	var regions []*shm.Region
+	regions := newRegions(t)
+	p := r.launch("served", func(o *Options) { o.Regions = regions })
+	assert.True(t, p.Description().Source.Replayable)
+	require.NoError(t, p.Alive(t.Context()))
+	diagnostics, err := wire.Configure(t.Context(), p.Conn(), wire.ConfigureArgs{Regions: p.Regions(), StateDir: t.TempDir()})
+	require.NoError(t, err)
+	assert.Empty(t, diagnostics)
+	r.stop(p)
+	assert.NoError(t, p.ExitError())
+	assert.Contains(t, r.log.String(), "level=INFO msg=\"shut down\" plugin=source/served flushed=true")
+	assert.Contains(t, r.log.String(), "level=DEBUG msg=opened plugin=source/served", "the level is that of the host's log")
+}
+
+func newRegions(t *testing.T) (regions []*shm.Region) {
+	t.Helper()
 	for _, direction := range []shm.Direction{shm.ToPlugin, shm.ToHost} {
 		region, err := shm.Create(direction, shm.DefaultSlotBytes, shm.DefaultSlots)
 		require.NoError(t, err)
-		defer func() { assert.NoError(t, region.Close()) }()
+		t.Cleanup(func() { assert.NoError(t, region.Close()) })
 		regions = append(regions, region)
 	}
+	return regions
+}
+
+func TestRegionsAreInherited(t *testing.T) {
+	r := newRig(t)
+	regions := newRegions(t)
 	p := r.launch("good", func(o *Options) { o.Regions = regions })
 	defer r.stop(p)
 	assert.Equal(t, regions, p.Regions())
@@ -674,5 +732,39 @@ func TestHostIsKilled(t *testing.T) {
 			require.NoError(t, launcher.Close())
 			assert.Empty(t, names(t, base))
 		})
+	}
+}
+
+func TestStopTimes(t *testing.T) {
+	now := time.Unix(1000, 0)
+	for _, tc := range []struct{ left, drain, kill time.Duration }{
+		{20 * time.Second, 19 * time.Second, 19500 * time.Millisecond},
+		{2 * time.Second, 1500 * time.Millisecond, 1750 * time.Millisecond},
+		{400 * time.Millisecond, 300 * time.Millisecond, 350 * time.Millisecond},
+		{0, 0, 0},
+	} {
+		ctx, cancel := context.WithDeadline(t.Context(), now.Add(tc.left))
+		defer cancel()
+		assert.Equal(t, stopTimes{now.Add(tc.drain), now.Add(tc.kill), now.Add(tc.left)}, stopTimesOf(ctx, now))
+	}
+	assert.Equal(t, stopTimes{}, stopTimesOf(t.Context(), now))
+}
+
+func BenchmarkLaunchAndStop(b *testing.B) {
+	base, err := os.MkdirTemp("/tmp", "pl")
+	require.NoError(b, err)
+	defer func() { assert.NoError(b, os.RemoveAll(base)) }()
+	catalog, err := NewCatalog(CatalogConfig{Bundled: bundled("served"), Verb: testVerb})
+	require.NoError(b, err)
+	spec, err := catalog.Find(sdk.KindSource, "served")
+	require.NoError(b, err)
+	log := slog.New(slog.DiscardHandler)
+	launcher, err := NewLauncher(log, []string{base})
+	require.NoError(b, err)
+	defer func() { assert.NoError(b, launcher.Close()) }()
+	for b.Loop() {
+		p, err := launcher.Launch(b.Context(), spec, Options{Logger: log})
+		require.NoError(b, err)
+		require.NoError(b, p.Stop(b.Context()))
 	}
 }

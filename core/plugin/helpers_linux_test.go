@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -20,6 +21,8 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	pb "github.com/pipelined/pipelined/proto/pipelined/plugin/v1"
+	"github.com/pipelined/pipelined/sdk"
+	"github.com/pipelined/pipelined/sdk/serve"
 	"github.com/pipelined/pipelined/sdk/wire"
 )
 
@@ -108,7 +111,7 @@ func testPlugins() map[string]func(p *testPlugin) int {
 		},
 		"spills": func(p *testPlugin) int {
 			fmt.Fprintf(os.Stderr, "connecting with %s\nquoted %q\n{\"@level\":\"info\",\"@message\":\"m\",\"key\":%q}\n", testSecret, testSecret, testSecret)
-			p.health = append(p.health, &pb.Health{State: pb.Health_STATE_FAILING, Reason: "bad key " + testSecret, Code: 16})
+			p.greet = append(p.greet, healthResponse(pb.Health_STATE_FAILING, "bad key "+testSecret))
 			return p.serve()
 		},
 		"prints": func(p *testPlugin) int { // to stdout, after the handshake
@@ -125,6 +128,13 @@ func testPlugins() map[string]func(p *testPlugin) int {
 			p.released = func() { select {} }
 			return p.serve()
 		},
+		"slow_end": func(p *testPlugin) int { // has work left when it has drained
+			p.released = func() {
+				<-time.After(stopGrace + 200*time.Millisecond)
+				fmt.Fprintln(os.Stderr, "flushed")
+			}
+			return p.serve()
+		},
 		"dies_draining": func(p *testPlugin) int {
 			p.drain = func() bool {
 				fmt.Fprintln(os.Stderr, "cannot flush")
@@ -136,6 +146,14 @@ func testPlugins() map[string]func(p *testPlugin) int {
 		"fails_at_end": func(p *testPlugin) int {
 			p.serve()
 			return 5
+		},
+		"hasty": func(p *testPlugin) int { // has drained before it was asked, and flutters
+			p.greet = append(p.greet, &pb.ControlResponse{Response: &pb.ControlResponse_Drained{Drained: &pb.Drained{}}})
+			for i := range 1000 {
+				p.greet = append(p.greet, healthResponse(pb.Health_State(1+i%2), fmt.Sprint(i)))
+			}
+			p.drain = func() bool { return false }
+			return p.serve()
 		},
 		"liar": func(p *testPlugin) int { // answers pings with other nonces
 			p.pong = func(nonce uint64) uint64 { return nonce + 1 }
@@ -176,6 +194,10 @@ func testPlugins() map[string]func(p *testPlugin) int {
 			}
 			return p.serve()
 		},
+		"served": func(*testPlugin) int {
+			serve.Main(servedSource())
+			return 0
+		},
 		"orphaned": func(*testPlugin) int { return forever() },
 	}
 }
@@ -187,6 +209,26 @@ func runTestPlugin(name string) int {
 		return 64
 	}
 	return main(newTestPlugin(name))
+}
+
+// servedSource is a plugin as its author writes it.
+func servedSource() sdk.Plugin {
+	info := sdk.Info{Name: "served", Version: "1", Description: "a test plugin"}
+	return sdk.NewSource(info, sdk.SourceCapabilities{Replayable: true}, struct{}{},
+		func(s sdk.Settings, _ struct{}) (sdk.Source, error) {
+			s.Logger.Debug("opened")
+			return &source{log: s.Logger}, nil
+		})
+}
+
+type source struct{ log *slog.Logger }
+
+func (s *source) Discover(context.Context) (sdk.Discovery, error) { return sdk.Discovery{}, nil }
+func (s *source) Run(context.Context, sdk.Output) error           { return nil }
+
+func (s *source) Shutdown(context.Context) error {
+	s.log.Info("shut down", "flushed", true)
+	return nil
 }
 
 // forever waits to be killed. It ends by itself long after any test, should one
@@ -230,8 +272,8 @@ type testPlugin struct {
 	name        string
 	description string
 	cert        tls.Certificate
-	said        tls.Certificate // the certificate of the handshake
-	health      []*pb.Health
+	said        tls.Certificate       // the certificate of the handshake
+	greet       []*pb.ControlResponse // sent at once
 
 	ready    func()
 	describe func() *pb.DescribeResponse
@@ -302,6 +344,10 @@ func (p *testPlugin) serve() int {
 	return 0
 }
 
+func healthResponse(state pb.Health_State, reason string) *pb.ControlResponse {
+	return &pb.ControlResponse{Response: &pb.ControlResponse_Health{Health: &pb.Health{State: state, Reason: reason, Code: 16}}}
+}
+
 func (p *testPlugin) finish() { p.endOnce.Do(func() { close(p.end) }) }
 
 func (p *testPlugin) Describe(context.Context, *pb.DescribeRequest) (*pb.DescribeResponse, error) {
@@ -315,8 +361,8 @@ func (p *testPlugin) Describe(context.Context, *pb.DescribeRequest) (*pb.Describ
 }
 
 func (p *testPlugin) Control(stream grpc.BidiStreamingServer[pb.ControlRequest, pb.ControlResponse]) error {
-	for _, h := range p.health {
-		if err := stream.Send(&pb.ControlResponse{Response: &pb.ControlResponse_Health{Health: h}}); err != nil {
+	for _, m := range p.greet {
+		if err := stream.Send(m); err != nil {
 			return err
 		}
 	}
