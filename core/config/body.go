@@ -50,6 +50,9 @@ type decoded struct {
 	shown   sdk.Body // without sensitive attributes and secrets
 	secrets []string // texts in body that must not be printed
 	ok      bool     // nothing was wrong
+	// partial: a secret stands where the plugin expects none, so it cannot be
+	// asked what it thinks of the body without being told.
+	partial bool
 }
 
 // decode fills the struct that into points at, which holds the defaults, from a
@@ -62,7 +65,7 @@ func decode[T any](l *loader, body *hclsyntax.Body, into *T, s *scope, w where, 
 // fill copies a decoded body into a struct.
 func (l *loader) fill(d decoded, into any, w where) bool {
 	if err := sdk.Decode(d.body, into); err != nil {
-		l.error(w.at, "Value out of range", "%s: %s.", w.what, err)
+		l.error(w.at, "Value out of range", "A value in %s is out of range: %s.", w.what, err)
 		return false
 	}
 	return d.ok
@@ -75,6 +78,7 @@ func (l *loader) decodeBody(body *hclsyntax.Body, s bodySchema, w where) decoded
 	out := decoded{
 		body:  sdk.Body{Attributes: map[string]sdk.Value{}},
 		shown: sdk.Body{Attributes: map[string]sdk.Value{}},
+		ok:    true,
 	}
 	present := map[string]hcl.Range{}
 	for _, a := range sortedAttributes(body) {
@@ -92,7 +96,7 @@ func (l *loader) decodeBody(body *hclsyntax.Body, s bodySchema, w where) decoded
 	}
 	l.checkCounts(s.Schema, w, body)
 	out.secrets = longestFirst(out.secrets)
-	out.ok = l.errors() == before
+	out.ok = out.ok && l.errors() == before
 	return out
 }
 
@@ -119,6 +123,7 @@ func (l *loader) decodeAttribute(a *hclsyntax.Attribute, s bodySchema, w where, 
 	v, ok := l.eval(a.Expr, s.scope)
 	if !ok {
 		present[a.Name] = a.NameRange
+		out.ok = false // perhaps without an error here: what it refers to has one
 		return
 	}
 	if v.known() && v.bare().IsNull() {
@@ -136,6 +141,7 @@ func (l *loader) storeAttribute(a *hclsyntax.Attribute, known sdk.Attribute, v v
 			"The value of %s is shown in logs and in the status, so it cannot be a secret. Secrets belong in attributes of plugins.", quote(a.Name))
 		return
 	}
+	out.partial = out.partial || secret && !known.Sensitive
 	if !v.known() {
 		return // missing, and that is allowed
 	}
@@ -162,7 +168,7 @@ func (l *loader) checkSecrecy(a *hclsyntax.Attribute, known sdk.Attribute, v val
 			"The attribute %s is a secret, and this value can be read by whoever can read the file. Use secret::env(\"NAME\"), secret::file(\"PATH\") or secret::credential(\"NAME\").", quote(a.Name))
 	case !known.Sensitive && v.secret():
 		l.warning(a.Expr.Range(), "Secret where none is expected",
-			"The plugin does not treat the attribute %s as a secret and may print its value.", quote(a.Name))
+			"The plugin does not treat the attribute %s as a secret and may print its value. It checks this block only when it runs.", quote(a.Name))
 	}
 }
 
@@ -237,6 +243,7 @@ func (l *loader) decodeBlock(b *hclsyntax.Block, s bodySchema, w where, out *dec
 	out.body.Blocks = append(out.body.Blocks, sdk.BlockBody{Type: b.Type, Labels: b.Labels, Body: d.body})
 	out.shown.Blocks = append(out.shown.Blocks, sdk.BlockBody{Type: b.Type, Labels: b.Labels, Body: d.shown})
 	out.secrets = append(out.secrets, d.secrets...)
+	out.ok, out.partial = out.ok && d.ok, out.partial || d.partial
 }
 
 func (l *loader) unknownBlock(b *hclsyntax.Block, s bodySchema, w where) {

@@ -147,7 +147,7 @@ func (l *loader) pluginBlock(ctx context.Context, kind sdk.Kind, b *hclsyntax.Bl
 		Kind: kind, Plugin: b.Labels[0], Label: label, Range: w.at,
 		Description: *description, Body: own.body, Secrets: own.secrets,
 	}
-	if d.ok {
+	if d.ok && !d.partial {
 		l.askPlugin(ctx, block, b, own.shown, s)
 	}
 	return block, hosts
