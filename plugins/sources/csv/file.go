@@ -140,7 +140,7 @@ func (f *file) next(ctx context.Context) (bool, error) {
 			return false, f.rewind(ctx)
 		}
 		if err != nil {
-			return false, f.failed(ctx, err)
+			return false, sdk.Permanent(f.failed(ctx, err))
 		}
 	}
 	for {
@@ -169,7 +169,11 @@ func (f *file) failed(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return fmt.Errorf("read %s behind line %d: %w", f.spec.path, f.reader.Mark().Line-1, err)
+	err = fmt.Errorf("read %s behind line %d: %w", f.spec.path, f.reader.Mark().Line-1, err)
+	if f.in.gzip {
+		return sdk.Permanent(err) // damage rather than a moment's trouble
+	}
+	return err
 }
 
 // checkOrder notices event times that go back, and such that begin in 1970.

@@ -288,6 +288,30 @@ func TestFollowMissingKeepsItsPlace(t *testing.T) {
 	})
 }
 
+// TestFollowAgainBeforeTheHeader: a restart while a file is not even begun.
+func TestFollowAgainBeforeTheHeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := write(t, "a.csv", "t,a\n0,1\n"), write(t, "b.csv", "t,")
+		c := defaultConfig()
+		c.Follow = true
+		c.Time = &TimeConfig{Column: new("t")}
+		c.Files = []FileConfig{{Flow: "a", Path: a}, {Flow: "b", Path: b, Columns: []ColumnConfig{{Name: "b", Type: new("int32")}}}}
+		f := follow(t, c, "", nil)
+		f.end()
+		add(t, b, "b\n")
+		f = follow(t, c, "", f.last())
+		assert.Len(t, f.flows, 2)
+		add(t, a, "1,1\n")
+		f.settle()
+		f.end()
+		add(t, b, "2,2\n")
+		f = follow(t, c, "", f.last())
+		assert.Equal(t, []string{"2s b=2"}, short(f.rows()))
+		assert.Empty(t, f.dropped)
+		f.end()
+	})
+}
+
 // TestFollowMany: a file that grows all the time does not keep others waiting. It
 // runs on the real clock: a row must be ready at each moment.
 func TestFollowMany(t *testing.T) {

@@ -21,6 +21,9 @@ import (
 // this repository.
 func recordings(t testing.TB, set string) string {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("recordings are left out of short runs")
+	}
 	root, err := os.Getwd()
 	require.NoError(t, err)
 	for {

@@ -165,6 +165,7 @@ func (h *host) Rewinds() <-chan sdk.Rewind                  { return h.rewinds }
 func (h *host) Stopping() <-chan struct{}                   { return h.stopping }
 func (h *host) Finish() error                               { return nil }
 func (h *host) stop()                                       { h.once.Do(func() { close(h.stopping) }) }
+
 func (h *host) rewind(position []byte, fromBeginning bool) {
 	h.rewinds <- sdk.Rewind{Position: position, FromBeginning: fromBeginning}
 }

@@ -40,8 +40,10 @@ func inspect(ctx context.Context, s *spec, m memory, log *slog.Logger) (*schema,
 	switch {
 	case errors.Is(err, io.EOF) && s.follow:
 		return nil, nil
-	case errors.Is(err, io.EOF) && (s.header && !s.ndjson || s.skip > 0):
+	case errors.Is(err, io.EOF) && s.header && !s.ndjson:
 		return nil, fmt.Errorf("%s ends before its header; without a header set header to false", s.path)
+	case errors.Is(err, io.EOF) && s.skip > 0:
+		return nil, fmt.Errorf("%s ends before the %d lines that skip_lines says", s.path, s.skip)
 	case err != nil && !errors.Is(err, io.EOF):
 		return nil, fmt.Errorf("%s: %w", s.path, err)
 	}

@@ -172,8 +172,8 @@ func TestChangedFile(t *testing.T) {
 			{"shorter", in[:20_000], "it is shorter"},
 			{"shorter than its head", in[:100], "it begins differently"},
 			{"other beginning", strings.Replace(in, "5,5", "5,6", 1), "it begins differently"},
-			{"other rows", strings.ReplaceAll(in, "4095,", "4096,"), "line 4097 is followed by something else"},
-			{"other lengths", strings.ReplaceAll(in, "3000,3000", "3000,3"), "is followed by something else"},
+			{"other rows", strings.ReplaceAll(in, "4095,", "4096,"), "line 4097 is another one"},
+			{"other lengths", strings.ReplaceAll(in, "3000,3000", "3000,3"), "line 4097 is another one"},
 		} {
 			t.Run(fmt.Sprint(tc.name, ", gzip ", gz), func(t *testing.T) {
 				name, before, now := "f.csv", in, tc.now
@@ -219,6 +219,26 @@ func TestOtherFiles(t *testing.T) {
 	require.NoError(t, newSource(t, c, "").run(t, h))
 	require.Len(t, h.rows(), 1)
 	assert.Equal(t, "c", h.rows()[0].Flow)
+}
+
+// TestResumeBeforeTheFirstRow: a position may be the one behind skipped lines, or
+// the beginning, in a file that no row was emitted of.
+func TestResumeBeforeTheFirstRow(t *testing.T) {
+	c := defaultConfig()
+	c.Speed, c.Header = sdk.NumberOr{Keyword: "max"}, false
+	c.Time = &TimeConfig{Column: new("column_1")}
+	late := write(t, "late.csv", "what it is\n90000,1\n")
+	c.Files = []FileConfig{
+		{Flow: "a", Path: write(t, "a.csv", rowsOf(10_000, "%d,%d\n"))},
+		{Flow: "late", Path: late, SkipLines: new(1)},
+		{Flow: "latest", Path: write(t, "latest.csv", "90001,1\n")},
+	}
+	resumes(t, c, func(int) bool { return true })
+
+	first, _ := replay(t, c)
+	require.NoError(t, os.WriteFile(late, nil, 0o600))
+	err := newSource(t, c, "").run(t, newHost(t, first.batches[0].position))
+	require.ErrorContains(t, err, "late.csv ends before the 1 lines that skip_lines says")
 }
 
 func TestBadPositions(t *testing.T) {

@@ -137,8 +137,8 @@ func (t *table) splitJSON(rec *record.Record) *misfit {
 }
 
 func (s *spec) isNull(text []byte) bool {
-	if len(text) > 0 && len(s.null) == 1 && s.null[""] {
-		return false // the usual case without a look-up
+	if s.onlyEmpty { // the usual case without a look-up
+		return len(text) == 0
 	}
 	return s.null[string(text)]
 }

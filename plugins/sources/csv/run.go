@@ -54,7 +54,7 @@ func (s *source) newRun(out sdk.Output, raw []byte) (*run, error) {
 	}
 	for i := range s.specs {
 		f := &file{spec: &s.specs[i], key: flowKey(s.specs[i].flow), log: r.log, account: &s.account, schema: s.schemas[i]}
-		if at, ok := p.places[f.key]; ok {
+		if at := p.places[f.key]; at.mark.Offset > 0 {
 			f.from = &at
 		}
 		r.files = append(r.files, f)
@@ -137,6 +137,9 @@ func (r *run) open(ctx context.Context, i int, f *file) error {
 
 func (r *run) inspect(ctx context.Context, i int, f *file) error {
 	schema, err := inspect(ctx, f.spec, memory{r.source.settings.StateDir}, r.log)
+	if err != nil && ctx.Err() == nil {
+		return sdk.Permanent(err)
+	}
 	f.schema, r.source.schemas[i] = schema, schema
 	return err
 }
@@ -198,7 +201,7 @@ func (r *run) ended(ctx context.Context, f *file) error {
 	if f.backwards > 0 {
 		level = slog.LevelWarn
 	}
-	r.log.Log(ctx, level, "the file is read", "path", f.spec.path, "rows", f.count, "lines", f.done.Line-1, "time_steps_back", f.backwards)
+	r.log.Log(ctx, level, "the file is read", "path", f.spec.path, "rows", f.count, "lines", f.reader.Mark().Line-1, "time_steps_back", f.backwards)
 	f.close()
 	if err := r.emit.flush(ctx); err != nil {
 		return err

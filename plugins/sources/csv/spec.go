@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	_ "time/tzdata" // zones also on machines without a database of their own
 
 	"github.com/pipelined/pipelined/plugins/sources/csv/jsonline"
 	"github.com/pipelined/pipelined/plugins/sources/csv/stamp"
@@ -20,6 +21,7 @@ type spec struct {
 	header       bool
 	skip         int
 	null         map[string]bool
+	onlyEmpty    bool // null is the empty text alone
 	onlyDeclared bool
 	follow       bool
 	timeColumn   string
@@ -183,6 +185,7 @@ func (r *resolver) spec(f input) spec {
 	for _, text := range null {
 		s.null[text] = true
 	}
+	s.onlyEmpty = len(s.null) == 1 && s.null[""]
 	r.format(&s, f)
 	r.time(&s, f)
 	r.columns(&s, f)

@@ -139,6 +139,15 @@ func (s *stream) resume(ctx context.Context, p place) (io.Reader, error) {
 	if found != p.head {
 		return nil, &changedError{"it begins differently"}
 	}
+	if !s.gzip { // seeking beyond the end is no error
+		info, err := s.file.Stat()
+		if err != nil {
+			return nil, err
+		}
+		if info.Size() < p.mark.Offset {
+			return nil, &changedError{"it is shorter"}
+		}
+	}
 	content, err := s.content(ctx, p.mark.Offset-p.mark.Length)
 	if errors.Is(err, io.EOF) {
 		return nil, &changedError{"it is shorter"}
@@ -149,18 +158,12 @@ func (s *stream) resume(ctx context.Context, p place) (io.Reader, error) {
 	before := make([]byte, p.mark.Length)
 	_, err = io.ReadFull(content, before)
 	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+	case s.gzip && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)):
 		return nil, &changedError{"it is shorter"}
 	case err != nil:
 		return nil, err
 	case p.mark.Length > 0 && record.Sum(before) != p.mark.Sum:
-		return nil, &changedError{fmt.Sprintf("line %d is followed by something else", p.mark.Line-1)}
-	}
-	if p.mark.Length == 0 && !s.gzip {
-		// Seeking beyond the end is no error.
-		if info, err := s.file.Stat(); err != nil || info.Size() < p.mark.Offset {
-			return nil, errors.Join(err, &changedError{"it is shorter"})
-		}
+		return nil, &changedError{fmt.Sprintf("line %d is another one", p.mark.Line-1)}
 	}
 	return content, nil
 }

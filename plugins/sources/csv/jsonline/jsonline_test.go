@@ -93,18 +93,27 @@ func TestRead(t *testing.T) {
 		paths      []string
 		want       string
 	}{
-		{"kinds", `{"a":1,"b":"x","c":true,"d":null,"e":[1],"f":{"g":1},"h":false}`, []string{"a", "b", "c", "d", "e", "f", "h", "i"},
-			`number 1, string x, bool true, null null, array [1], object {"g":1}, bool false, -`},
+		{
+			"kinds", `{"a":1,"b":"x","c":true,"d":null,"e":[1],"f":{"g":1},"h":false}`,
+			[]string{"a", "b", "c", "d", "e", "f", "h", "i"},
+			`number 1, string x, bool true, null null, array [1], object {"g":1}, bool false, -`,
+		},
 		{"nested", `{"a":{"b":{"c":1}},"d":2}`, []string{"a.b.c", "d"}, "number 1, number 2"},
 		{"elements", `{"c":[{"d":1},{"d":[5,6]}]}`, []string{"c[0].d", "c[1].d[1]", "c[2].d"}, "number 1, number 6, -"},
 		{"parts and the whole", `{"a":{"b":1}}`, []string{"a", "a.b"}, `object {"b":1}, number 1`},
 		{"spaces", " { \"a\" :\t1 ,\"b\" : [ 1 , 2 ] } \r", []string{"a", "b"}, "number 1, array [ 1 , 2 ]"},
 		{"empty", `{}`, []string{"a"}, "-"},
 		{"twice", `{"a":1,"a":2}`, []string{"a"}, "number 2"},
-		{"numbers", `{"a":-0.5e+10,"b":0,"c":NaN,"d":-Infinity,"e":1E5}`, []string{"a", "b", "c", "d", "e"},
-			"number -0.5e+10, number 0, number NaN, number -Infinity, number 1E5"},
-		{"escapes", `{"a":"\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00x","b\u0063":"y"}`, []string{"a", "bc"},
-			"string \"\\/\b\f\n\r\té😀x, string y"},
+		{
+			"numbers", `{"a":-0.5e+10,"b":0,"c":NaN,"d":-Infinity,"e":1E5}`,
+			[]string{"a", "b", "c", "d", "e"},
+			"number -0.5e+10, number 0, number NaN, number -Infinity, number 1E5",
+		},
+		{
+			"escapes", `{"a":"\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00x","b\u0063":"y"}`,
+			[]string{"a", "bc"},
+			"string \"\\/\b\f\n\r\té😀x, string y",
+		},
 		{"scalar where an object should be", `{"a":5}`, []string{"a.b"}, "-"},
 		{"object where a scalar should be", `{"a":{"b":5}}`, []string{"a"}, `object {"b":5}`},
 		{"key with a dot", `{"a.b":1,"a":{"b":2}}`, []string{`["a.b"]`, "a.b"}, "number 1, number 2"},
