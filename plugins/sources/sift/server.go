@@ -66,7 +66,8 @@ func newServer(c Config, certificate *tls.Certificate) *grpc.Server {
 	return grpc.NewServer(options...)
 }
 
-// gate lets calls with a good key in, before anything else of them is read.
+// gate lets calls with a good key in, before anything else of them is read. Without
+// keys it lets all calls in: then only this machine can connect.
 type gate struct{ keys [][sha256.Size]byte }
 
 func newGate(keys []sdk.Secret) *gate {
@@ -78,6 +79,9 @@ func newGate(keys []sdk.Secret) *gate {
 }
 
 func (g *gate) admit(ctx context.Context, info *tap.Info) (context.Context, error) {
+	if len(g.keys) == 0 {
+		return ctx, nil
+	}
 	values := info.Header.Get("authorization")
 	if len(values) != 1 {
 		return ctx, status.Error(codes.Unauthenticated, "the call carries no authorization; it needs a bearer key")
@@ -98,7 +102,7 @@ func (g *gate) knows(key string) bool {
 	for i := range g.keys {
 		known |= subtle.ConstantTimeCompare(hash[:], g.keys[i][:])
 	}
-	return known == 1 || len(g.keys) == 0
+	return known == 1
 }
 
 // pinger answers pings.
