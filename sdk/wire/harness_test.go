@@ -163,12 +163,15 @@ func await[T any](t testing.TB, from <-chan T) T {
 	}
 }
 
-// meanwhile runs call beside the test, which fails if call does.
-func meanwhile(t testing.TB, call func() error) {
+// meanwhile runs call beside the test, which fails if call does. Join waits for it;
+// the end of the test does so in any case.
+func meanwhile(t testing.TB, call func() error) (join func()) {
 	t.Helper()
 	done := make(chan error, 1)
 	go func() { done <- call() }()
-	t.Cleanup(func() { require.NoError(t, await(t, done)) })
+	join = sync.OnceFunc(func() { require.NoError(t, await(t, done)) })
+	t.Cleanup(join)
+	return join
 }
 
 // until reads events until the wanted one comes; its type is all that counts.

@@ -218,7 +218,7 @@ func TestAnswers(t *testing.T) {
 			region := newRegion(t, shm.ToPlugin, 8<<10, 2)
 			deliver := openSink(t, tc.sink, region)
 			require.NoError(t, deliver.Open(1, false))
-			meanwhile(t, func() error {
+			joinSends := meanwhile(t, func() error {
 				// More than there is room for: what comes after the answer is given back.
 				for i := range 20 {
 					err := deliver.Send(t.Context(), 1, encodedBatch(i, 250), sdk.Binding{ConfigID: "c"})
@@ -238,13 +238,15 @@ func TestAnswers(t *testing.T) {
 			assert.Equal(t, tc.outcome, a.Outcome)
 			assert.Equal(t, tc.failure, a.Failure)
 			// The call goes on for other streams, with all slots.
-			meanwhile(t, func() error {
+			joinAbort := meanwhile(t, func() error {
 				if err := deliver.Open(2, false); err != nil {
 					return err
 				}
 				return deliver.Abort(2)
 			})
 			assert.Equal(t, uint64(2), until[*Answer](t, deliver.Recv).Stream)
+			joinSends()
+			joinAbort()
 			require.NoError(t, deliver.CloseSend())
 			assert.Empty(t, drainToEOF(t, deliver.Recv))
 		})
