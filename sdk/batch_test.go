@@ -107,7 +107,11 @@ func TestEveryCut(t *testing.T) {
 
 func TestEveryBit(t *testing.T) {
 	flow, raw := sample(t)
-	for i := range 8 * len(raw) {
+	step := 1
+	if testing.Short() {
+		step = 13
+	}
+	for i := 0; i < 8*len(raw); i += step {
 		raw[i/8] ^= 1 << (i % 8)
 		assertSound(t, flow, raw)
 		raw[i/8] ^= 1 << (i % 8)

@@ -339,10 +339,15 @@ func decodeBody(body Body, v reflect.Value, labels []string) error {
 }
 
 func decodeBlocks(body Body, name string, v reflect.Value) error {
+	first := true
 	for _, b := range body.Blocks {
 		if b.Type != name {
 			continue
 		}
+		if first && v.Kind() == reflect.Slice {
+			v.SetZero() // blocks of the body take the place of default ones
+		}
+		first = false
 		target := v
 		switch v.Kind() {
 		case reflect.Pointer:
@@ -360,7 +365,8 @@ func decodeBlocks(body Body, name string, v reflect.Value) error {
 }
 
 func decodeValue(value Value, v reflect.Value) error {
-	if v.Kind() == reflect.Pointer {
+	optional := v.Kind() == reflect.Pointer
+	if optional {
 		v.Set(reflect.New(v.Type().Elem()))
 		v = v.Elem()
 	}
@@ -376,8 +382,8 @@ func decodeValue(value Value, v reflect.Value) error {
 		if value.Kind != KindInteger {
 			return mismatch
 		}
-		at := time.Time{}
-		if value.Integer != 0 {
+		at := time.Time{} // 0 is the default of a time that is not set
+		if value.Integer != 0 || optional {
 			at = time.Unix(0, value.Integer).UTC()
 		}
 		v.Set(reflect.ValueOf(at))

@@ -42,7 +42,8 @@ func (e *Error) Unwrap() error { return e.cause }
 // stream with OK before it was asked to: nothing of the stream is confirmed.
 var ErrEndedEarly = errors.New("the destination ended the stream before it was asked to")
 
-// Retry classifies err as worth trying again, not before delay.
+// Retry classifies err as worth trying again, not before delay. As with the others,
+// nil stays nil.
 func Retry(err error, delay time.Duration) error { return classify(err, ClassRetry, delay) }
 
 // Permanent classifies err as failing until somebody changes something.
@@ -52,6 +53,9 @@ func Permanent(err error) error { return classify(err, ClassPermanent, 0) }
 func Disconnected(err error) error { return classify(err, ClassDisconnected, 0) }
 
 func classify(err error, class Class, delay time.Duration) error {
+	if err == nil {
+		return nil
+	}
 	code := uint32(CodeUnknown)
 	if e, ok := errors.AsType[*Error](err); ok {
 		code = e.Code

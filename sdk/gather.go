@@ -25,8 +25,11 @@ type Gatherer struct {
 	interval time.Duration
 	timers   sync.WaitGroup
 
-	mu struct {
-		sync.Mutex
+	// turn holds a token while somebody uses mu. It is a lock that one can stop
+	// waiting for: an emission has it for as long as the host gives no credit,
+	// because the order of rows matters more than waiting.
+	turn chan struct{}
+	mu   struct {
 		flows    []*gathered // in order of their announcement
 		byFlow   map[FlowNumber]*gathered
 		bytes    int
@@ -48,10 +51,22 @@ var errClosed = errors.New("the gatherer is closed")
 
 // NewGatherer returns a gatherer that emits to out.
 func NewGatherer(out Output, interval time.Duration) *Gatherer {
-	g := &Gatherer{out: out, interval: interval}
+	g := &Gatherer{out: out, interval: interval, turn: make(chan struct{}, 1)}
 	g.mu.byFlow = map[FlowNumber]*gathered{}
 	return g
 }
+
+// lock waits for the turn until ctx is done.
+func (g *Gatherer) lock(ctx context.Context) error {
+	select {
+	case g.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (g *Gatherer) unlock() { <-g.turn }
 
 // Announce announces a flow and returns its number.
 func (g *Gatherer) Announce(flow Flow) (FlowNumber, error) {
@@ -59,8 +74,8 @@ func (g *Gatherer) Announce(flow Flow) (FlowNumber, error) {
 	if err != nil {
 		return 0, err
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	g.turn <- struct{}{}
+	defer g.unlock()
 	if g.mu.byFlow[number] == nil {
 		f := &gathered{number: number, rows: NewBuilder(&flow)}
 		g.mu.byFlow[number] = f
@@ -75,8 +90,10 @@ func (g *Gatherer) Announce(flow Flow) (FlowNumber, error) {
 // uses it as well. A row that is too large for a payload is refused by Dropped and
 // is no error.
 func (g *Gatherer) Row(ctx context.Context, flow FlowNumber, at int64, position []byte, set func(*Builder)) error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	if err := g.lock(ctx); err != nil {
+		return err
+	}
+	defer g.unlock()
 	if g.mu.err != nil {
 		return g.mu.err
 	}
@@ -135,8 +152,8 @@ func (g *Gatherer) arm(ctx context.Context, wait time.Duration) {
 	g.timers.Add(1)
 	g.mu.timer = time.AfterFunc(wait, func() {
 		defer g.timers.Done()
-		g.mu.Lock()
-		defer g.mu.Unlock()
+		g.turn <- struct{}{}
+		defer g.unlock()
 		g.mu.armed = false
 		if g.mu.err != nil || g.mu.bytes == 0 {
 			return
@@ -151,8 +168,10 @@ func (g *Gatherer) arm(ctx context.Context, wait time.Duration) {
 
 // Flush emits what is gathered and returns the sequence of the last batch.
 func (g *Gatherer) Flush(ctx context.Context) (uint64, error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	if err := g.lock(ctx); err != nil {
+		return 0, err
+	}
+	defer g.unlock()
 	err := g.mu.err
 	switch {
 	case errors.Is(err, errClosed):
@@ -164,7 +183,7 @@ func (g *Gatherer) Flush(ctx context.Context) (uint64, error) {
 }
 
 // flush emits all flows. Only the last batch carries the position: it covers the
-// others. Called with the lock held, because order matters more than waiting.
+// others. Called by who has the turn.
 func (g *Gatherer) flush(ctx context.Context) error {
 	last := -1
 	for i, f := range g.mu.flows {
@@ -195,10 +214,11 @@ func (g *Gatherer) flush(ctx context.Context) error {
 	return nil
 }
 
-// Close emits what is left and joins the timer. Rows that follow are refused with
-// an error. It may come twice.
+// Close emits what is left and joins the timer; an emission that the timer has
+// begun goes by the context of its Row. Rows that follow are refused with an
+// error. It may come twice.
 func (g *Gatherer) Close(ctx context.Context) error {
-	g.mu.Lock()
+	g.turn <- struct{}{}
 	err := g.mu.err
 	switch {
 	case errors.Is(err, errClosed):
@@ -212,7 +232,7 @@ func (g *Gatherer) Close(ctx context.Context) error {
 		g.mu.armed = false
 		g.timers.Done()
 	}
-	g.mu.Unlock()
+	g.unlock()
 	g.timers.Wait()
 	return err
 }
