@@ -26,7 +26,7 @@ type account struct {
 // The first refused rows are logged one by one, later ones by their number.
 const (
 	loggedRows = 10
-	maxPending = 64 // reasons that are gathered before they are reported
+	maxPending = 64 // reasons that are gathered before they are reported in any case
 )
 
 // refuse counts a refused row. Known is false if its event time is not known.

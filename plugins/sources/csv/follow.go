@@ -11,18 +11,19 @@ import (
 
 // follower is what a file that is followed remembers between two looks.
 type follower struct {
-	leaving int   // looks since another file has the path
-	fetched int64 // bytes read at the last look
-	missing bool  // there is no file
+	leaving int    // looks since another file has the path
+	fetched int64  // bytes read at the last look
+	trouble string // why nothing can be read, for a person; empty: nothing is wrong
 }
 
 // look notices what happened to a followed file: that it is there now, was
 // truncated, or replaced. It is called when no row is at hand.
 func (f *file) look(ctx context.Context) error {
 	if f.in == nil {
+		f.trouble = ""
 		err := f.open(ctx)
-		f.missing = errors.Is(err, fs.ErrNotExist)
-		if f.missing {
+		if errors.Is(err, fs.ErrNotExist) {
+			f.trouble = missing
 			return nil
 		}
 		return err

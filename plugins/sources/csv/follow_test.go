@@ -116,7 +116,7 @@ func TestFollowBeginsEmpty(t *testing.T) {
 			f := follow(t, c, "", nil)
 			require.Len(t, f.health, 1)
 			assert.Equal(t, sdk.HealthBlocked, f.health[0].State)
-			assert.Contains(t, f.health[0].Reason, tc.name+", which is not there")
+			assert.Contains(t, f.health[0].Reason, tc.name+" is not there")
 			add(t, path, tc.before)
 			f.settle()
 			add(t, path, tc.rest)
@@ -133,6 +133,24 @@ func TestFollowBeginsEmpty(t *testing.T) {
 			f.end()
 		})
 	}
+}
+
+// TestFollowUnreadable: while no row can be read it says why, and goes on with the
+// first good one.
+func TestFollowUnreadable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := write(t, "f.csv", "t,a\nx,1\ny,2\n")
+		f := follow(t, following(path), "", nil)
+		want := path + ` has no row that can be read; line 2: time is not a number: "x"`
+		require.Equal(t, []sdk.Health{{State: sdk.HealthBlocked, Reason: want}}, f.health)
+		assert.Contains(t, f.logs.String(), "has no row that can be read")
+		add(t, path, "5,3\n")
+		f.settle()
+		assert.Equal(t, sdk.HealthOK, f.health[1].State)
+		assert.Equal(t, []string{"5s a=3"}, short(f.rows()))
+		assert.Equal(t, map[string]uint64{"time is not a number": 2}, f.refused())
+		f.end()
+	})
 }
 
 // TestFollowDeclared: with all types declared the flow is known before its file.

@@ -20,57 +20,72 @@ const (
 )
 
 // inspect returns the schema of a file from its first rows. It is nil if there is
-// nothing to tell it from, yet or at all.
-func inspect(ctx context.Context, s *spec, m memory, log *slog.Logger) (*schema, error) {
+// nothing to tell it from, yet or at all; trouble says what a person should know
+// about a file that is followed.
+func inspect(ctx context.Context, s *spec, m memory, log *slog.Logger) (made *schema, trouble string, err error) {
 	in, err := openStream(s)
 	if s.follow && errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, missing, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	defer in.close()
-	content, err := in.content(ctx, 0)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", s.path, err)
+	i := inspection{spec: s}
+	if err := i.look(ctx, in, m); err != nil {
+		return nil, "", err
 	}
-	i := inspection{spec: s, reader: record.NewReader(content, s.delimiter, record.Start(), !s.follow)}
-	header, err := readHeader(i.reader, s)
-	i.header = header
-	switch {
-	case errors.Is(err, io.EOF) && s.follow:
-		return nil, nil
-	case errors.Is(err, io.EOF) && s.header && !s.ndjson:
-		return nil, fmt.Errorf("%s ends before its header; without a header set header to false", s.path)
-	case errors.Is(err, io.EOF) && s.skip > 0:
-		return nil, fmt.Errorf("%s ends before the %d lines that skip_lines says", s.path, s.skip)
-	case err != nil && !errors.Is(err, io.EOF):
-		return nil, fmt.Errorf("%s: %w", s.path, err)
+	made, err = i.finish(m, log)
+	if made == nil && i.refused > 0 {
+		trouble = fmt.Sprintf("has no row that can be read; %s", i.problem)
 	}
-	known := m.load(s, header)
-	if err := i.begin(known); err != nil {
-		return nil, err
-	}
-	if err := i.sample(ctx); err != nil {
-		return nil, err
-	}
-	return i.finish(m, known, log)
+	return made, trouble, err
 }
+
+// missing is the trouble with a file that is not there.
+const missing = "is not there"
 
 // inspection reads the first rows of a file.
 type inspection struct {
 	spec   *spec
 	reader *record.Reader
-	header []string // as it stands in the file
-	table  *table   // nil as long as the number of columns is not known
+	header []string   // as it stands in the file
+	known  []inferred // what was found before
+	table  *table     // nil as long as the number of columns is not known
 
 	evidence      []evidence
 	rows, refused int
 	problem       string // of the first row that was refused
 }
 
+// look reads the header and the first rows.
+func (i *inspection) look(ctx context.Context, in *stream, m memory) error {
+	s := i.spec
+	content, err := in.content(ctx, 0)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.path, err)
+	}
+	i.reader = record.NewReader(content, s.delimiter, record.Start(), !s.follow)
+	i.header, err = readHeader(i.reader, s)
+	switch {
+	case errors.Is(err, io.EOF) && s.follow:
+		return nil
+	case errors.Is(err, io.EOF) && s.header && !s.ndjson:
+		return fmt.Errorf("%s ends before its header; without a header set header to false", s.path)
+	case errors.Is(err, io.EOF) && s.skip > 0:
+		return fmt.Errorf("%s ends before the %d lines that skip_lines says", s.path, s.skip)
+	case err != nil && !errors.Is(err, io.EOF):
+		return fmt.Errorf("%s: %w", s.path, err)
+	}
+	i.known = m.load(s, i.header)
+	if err := i.begin(); err != nil {
+		return err
+	}
+	return i.sample(ctx)
+}
+
 // begin prepares what rows are held against.
-func (i *inspection) begin(known []inferred) error {
+func (i *inspection) begin() error {
 	if !i.spec.ndjson && i.header == nil {
 		return nil // the first row tells
 	}
@@ -78,12 +93,12 @@ func (i *inspection) begin(known []inferred) error {
 	if i.table, err = newTable(i.spec, i.header); err != nil || !i.spec.ndjson {
 		return err
 	}
-	for _, k := range known {
+	for _, k := range i.known {
 		if path, err := jsonline.ParsePath(k.Column); err == nil {
 			i.table.tree.AddLearned(path)
 		}
 	}
-	if known == nil && !i.spec.onlyDeclared {
+	if i.known == nil && !i.spec.onlyDeclared {
 		i.table.tree.Learn(sdk.MaxChannels)
 	}
 	return nil
@@ -108,7 +123,7 @@ func (i *inspection) sample(ctx context.Context) error {
 				return err
 			}
 		}
-		i.look(rec)
+		i.row(rec)
 	}
 	if i.table != nil && i.table.tree != nil {
 		i.table.tree.Learn(0)
@@ -119,8 +134,8 @@ func (i *inspection) sample(ctx context.Context) error {
 	return nil
 }
 
-// look learns from a row.
-func (i *inspection) look(rec *record.Record) {
+// row learns from a row.
+func (i *inspection) row(rec *record.Record) {
 	m := &misfit{string(rec.Problem), excerpt(rec.Text)}
 	if i.table != nil {
 		_, m = i.table.split(rec)
@@ -149,12 +164,12 @@ func (i *inspection) look(rec *record.Record) {
 }
 
 // finish makes the schema if its types are known.
-func (i *inspection) finish(m memory, known []inferred, log *slog.Logger) (*schema, error) {
+func (i *inspection) finish(m memory, log *slog.Logger) (*schema, error) {
 	if i.table == nil {
 		return nil, nil
 	}
-	maker := schemaMaker{spec: i.spec, table: i.table, evidence: i.evidence, known: known}
-	if i.rows == 0 && known == nil {
+	maker := schemaMaker{spec: i.spec, table: i.table, evidence: i.evidence, known: i.known}
+	if i.rows == 0 && i.known == nil {
 		// Without rows only declarations tell the types.
 		if i.spec.ndjson && !i.spec.onlyDeclared {
 			return nil, nil
@@ -168,7 +183,7 @@ func (i *inspection) finish(m memory, known []inferred, log *slog.Logger) (*sche
 		return nil, err
 	}
 	maker.report(log)
-	if known == nil {
+	if i.known == nil {
 		if err := m.save(i.spec, i.header, maker.found); err != nil {
 			return nil, err
 		}

@@ -33,9 +33,6 @@ func newPacer(c Config) pacer {
 
 // wait returns how long a row has to wait. Rows come in the order of the replay.
 func (p *pacer) wait(event int64, now time.Time) time.Duration {
-	if p.speed == 0 {
-		return 0
-	}
 	if !p.begun || p.between(event, p.last) > p.maxGap {
 		// The first row, or event time went back by more than a pause may be.
 		p.begun, p.event, p.wall = true, event, now

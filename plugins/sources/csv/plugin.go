@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"sync"
 
 	"github.com/pipelined/pipelined/sdk"
@@ -14,7 +12,7 @@ import (
 // Plugin returns the plugin.
 func Plugin() sdk.Plugin {
 	return sdk.NewSource(sdk.Info{
-		Name: "csv",
+		Name: "csv", Version: "1.0.0",
 		Description: "Replays CSV and NDJSON files, at real speed, scaled or as fast as it goes, or follows files that grow. " +
 			"Each file is a flow; rows of several files are merged by event time. Files may be compressed with gzip.",
 	}, sdk.SourceCapabilities{Replayable: true}, defaultConfig(), open)
@@ -56,7 +54,7 @@ func open(settings sdk.Settings, c Config) (sdk.Source, error) {
 func (s *source) Discover(ctx context.Context) (sdk.Discovery, error) {
 	d := sdk.Discovery{Finite: !s.config.Follow}
 	for i := range s.specs {
-		schema, err := inspect(ctx, &s.specs[i], memory{s.settings.StateDir}, s.settings.Logger)
+		schema, _, err := inspect(ctx, &s.specs[i], memory{s.settings.StateDir}, s.settings.Logger)
 		if err != nil {
 			return sdk.Discovery{}, sdk.Permanent(err)
 		}
@@ -150,14 +148,13 @@ func (s *source) Metrics() []sdk.Metric { return s.account.metrics() }
 
 // setHealth reports a change.
 func (s *source) setHealth(h sdk.Health) {
-	if h == s.health || s.settings.Health == nil {
+	if h == s.health {
 		return
 	}
-	s.health = h
-	s.settings.Health(h)
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return !errors.Is(err, fs.ErrNotExist)
+	if s.health = h; h.State == sdk.HealthBlocked {
+		s.settings.Logger.Warn(h.Reason)
+	}
+	if s.settings.Health != nil {
+		s.settings.Health(h)
+	}
 }

@@ -136,11 +136,11 @@ func (r *run) open(ctx context.Context, i int, f *file) error {
 }
 
 func (r *run) inspect(ctx context.Context, i int, f *file) error {
-	schema, err := inspect(ctx, f.spec, memory{r.source.settings.StateDir}, r.log)
+	schema, trouble, err := inspect(ctx, f.spec, memory{r.source.settings.StateDir}, r.log)
 	if err != nil && ctx.Err() == nil {
 		return sdk.Permanent(err)
 	}
-	f.schema, r.source.schemas[i] = schema, schema
+	f.schema, f.trouble, r.source.schemas[i] = schema, trouble, schema
 	return err
 }
 
@@ -169,13 +169,8 @@ func (r *run) least() *file {
 
 // step emits the row at hand of a file when it is due, and reads the next.
 func (r *run) step(ctx context.Context, f *file) error {
-	if wait := r.pace.wait(f.stamp, time.Now()); wait > 0 {
-		if wait > time.Minute {
-			r.log.Info("the next row is due later; max_gap cuts pauses", "in", wait.Round(time.Second), "path", f.spec.path, "line", f.line)
-		}
-		if err := r.pause(ctx, wait); err != nil {
-			return err
-		}
+	if err := r.untilDue(ctx, f); err != nil {
+		return err
 	}
 	if !r.shifted && r.source.config.Rebase == "now" {
 		r.shift, r.shifted = time.Now().UnixNano()-f.stamp, true
@@ -188,10 +183,22 @@ func (r *run) step(ctx context.Context, f *file) error {
 		return err
 	}
 	_, err := f.next(ctx)
-	if err == nil && r.source.account.full() {
-		err = r.source.account.report(r.out)
-	}
 	return err
+}
+
+// untilDue waits until the row at hand of a file is due.
+func (r *run) untilDue(ctx context.Context, f *file) error {
+	if r.pace.speed == 0 {
+		return nil
+	}
+	wait := r.pace.wait(f.stamp, time.Now())
+	if wait == 0 {
+		return nil
+	}
+	if wait > time.Minute {
+		r.log.Info("the next row is due later; max_gap cuts pauses", "in", wait.Round(time.Second), "path", f.spec.path, "line", f.line)
+	}
+	return r.pause(ctx, wait)
 }
 
 // ended is called when a replayed file has no more rows. Nothing of its flow
@@ -247,7 +254,7 @@ func (r *run) follow(ctx context.Context) error {
 // lookAll looks after the files that have no row at hand.
 func (r *run) lookAll(ctx context.Context) error {
 	r.looked = time.Now()
-	var missing []string
+	var troubles []string
 	for i, f := range r.files {
 		if f.ready {
 			continue
@@ -255,13 +262,13 @@ func (r *run) lookAll(ctx context.Context) error {
 		if err := r.lookAt(ctx, i, f); err != nil {
 			return err
 		}
-		if f.missing {
-			missing = append(missing, f.spec.path)
+		if f.trouble != "" {
+			troubles = append(troubles, f.spec.path+" "+f.trouble)
 		}
 	}
 	h := sdk.Health{State: sdk.HealthOK}
-	if len(missing) > 0 {
-		h = sdk.Health{State: sdk.HealthBlocked, Reason: "waits for " + strings.Join(missing, ", ") + ", which is not there"}
+	if len(troubles) > 0 {
+		h = sdk.Health{State: sdk.HealthBlocked, Reason: strings.Join(troubles, "; ")}
 	}
 	r.source.setHealth(h)
 	return nil
@@ -273,7 +280,6 @@ func (r *run) lookAt(ctx context.Context, i int, f *file) error {
 			return err
 		}
 		if f.schema == nil {
-			f.missing = !exists(f.spec.path)
 			return nil
 		}
 	}
@@ -291,6 +297,11 @@ func (r *run) lookAt(ctx context.Context, i int, f *file) error {
 
 // check returns what ends the pass early, if anything.
 func (r *run) check(ctx context.Context) error {
+	if r.source.account.full() {
+		if err := r.source.account.report(r.out); err != nil {
+			return err
+		}
+	}
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
