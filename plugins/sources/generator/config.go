@@ -91,7 +91,7 @@ func (c *Config) Validate() []sdk.Diagnostic {
 		names[c.Channel[i].Name] = true
 	}
 	if len(out) == 0 && c.Rows > 0 && c.Start != nil {
-		_, ok := c.clock(stampOf(*c.Start)).stamp(uint64(c.Rows - 1))
+		_, ok := c.clock(c.Start.UnixNano()).stamp(uint64(c.Rows - 1))
 		report(!ok, "rows", "Rows end too late", "The stamp of the last row would be after the year 2262, the end of what stamps can say.")
 	}
 	return out
@@ -136,15 +136,6 @@ func (c *Channel) problems(i int, names map[string]bool) []sdk.Diagnostic {
 func within(v, least, greatest float64) bool { return v >= least && v <= greatest }
 
 func finite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
-
-// stampOf returns ns since the Unix epoch. The zero time stands for the epoch: it
-// is what the SDK makes of 1970.
-func stampOf(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return t.UnixNano()
-}
 
 // rate returns the rows in 10^6 s of event time.
 func (c *Config) rate() uint64 {

@@ -92,7 +92,7 @@ func TestBounds(t *testing.T) {
 		"64 bits": func(c *Config) {
 			c.Channel = []Channel{block("x", func(c *Channel) { c.Type, c.Bits = "bit_field", make([]string, 64) })}
 		},
-		"epoch": func(c *Config) { c.Start = new(time.Time) },
+		"epoch": func(c *Config) { c.Start = new(time.Unix(0, 0)) },
 		"huge values": func(c *Config) {
 			low, high := -math.MaxFloat64, math.MaxFloat64
 			c.Channel = []Channel{block("x", func(c *Channel) { c.Min, c.Max = &low, &high })}

@@ -178,8 +178,8 @@ func TestCounterForLoss(t *testing.T) {
 	out := collect(t, c, append(resume, make([]byte, 8)...))
 	require.Len(t, out.emissions, 1)
 	for i := range 40 {
-		assert.EqualValues(t, 1<<53-20+i, out.emissions[0].batch.Column(0).Uint64s()[i])
-		assert.EqualValues(t, 1<<53-20+i, out.emissions[0].batch.Column(1).Int64s()[i])
+		assert.EqualValues(t, int64(1<<53-20)+int64(i), out.emissions[0].batch.Column(0).Uint64s()[i])
+		assert.EqualValues(t, int64(1<<53-20)+int64(i), out.emissions[0].batch.Column(1).Int64s()[i])
 	}
 }
 
@@ -290,7 +290,7 @@ func TestMillionRows(t *testing.T) {
 
 // TestNoDrift: odd rates and slow hosts lose no time over an hour.
 func TestNoDrift(t *testing.T) {
-	out := paced(t, pacedConfig(7.3), 5*time.Millisecond, time.Hour, func(int) { <-time.After(3 * time.Millisecond) })
+	out := paced(t, pacedConfig(7.3), 5*time.Millisecond, time.Hour+50*time.Millisecond, func(int) { <-time.After(3 * time.Millisecond) })
 	assert.Equal(t, int(math.Floor(7.3*3600))+1, out.count())
 	times := out.times()
 	last := len(times) - 1

@@ -104,7 +104,7 @@ func (s *source) run(out sdk.Output) (*run, error) {
 		}
 	}
 	if s.config.Start != nil {
-		start = stampOf(*s.config.Start)
+		start = s.config.Start.UnixNano()
 	}
 	r.clock, r.first = s.config.clock(start), r.next
 	return r, nil
