@@ -52,7 +52,7 @@ func TestLoad(t *testing.T) {
 	assert.Equal(t, "flight", s.Label)
 	assert.Equal(t, 5*time.Second, s.IdleExit)
 	assert.Zero(t, s.Gather)
-	assert.Equal(t, HostSettings{Sandbox: SandboxRequired, Env: map[string]string{"TZ": "UTC"}}, s.Host)
+	assert.Equal(t, HostSettings{Sandbox: SandboxOff, Env: map[string]string{"TZ": "UTC"}}, s.Host)
 	assert.Equal(t, sdk.Body{
 		Attributes: map[string]sdk.Value{
 			"path":    text(c.Dir + "/data/f10.csv"),
@@ -80,7 +80,7 @@ func TestLoad(t *testing.T) {
 
 	require.Len(t, p.Transports, 2)
 	live := p.Transports[0]
-	assert.False(t, live.Required)
+	assert.True(t, live.Required)
 	assert.Equal(t, []string{"flight", "rule/*"}, live.Flows)
 	assert.Equal(t, ChannelNamesPlain, live.ChannelNames)
 	assert.Equal(t, Checkpoint{Interval: 5 * time.Second, Timeout: 10 * time.Second}, live.Checkpoint)

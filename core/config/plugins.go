@@ -57,6 +57,7 @@ func (l *loader) loadSource(ctx context.Context, b *hclsyntax.Block, s *scope) *
 	}
 	l.fill(host, &settings, whereOf(b))
 	l.hostProblems(b.Body, block.Range, nil, notNegative(duration{"idle_exit", settings.IdleExit}, duration{"gather", settings.Gather}))
+	l.hostProblems(b.Body, block.Range, step("plugin"), unavailableSandbox(settings.Plugin))
 	block.Host = settings.Plugin
 	return &Source{
 		PluginBlock: *block,
@@ -84,6 +85,7 @@ func (l *loader) plainPlugin(ctx context.Context, kind sdk.Kind, b *hclsyntax.Bl
 		return nil
 	}
 	l.fill(host, &settings, whereOf(b))
+	l.hostProblems(b.Body, block.Range, step("plugin"), unavailableSandbox(settings.Plugin))
 	block.Host = settings.Plugin
 	return block
 }
@@ -102,9 +104,11 @@ func (l *loader) loadTransport(ctx context.Context, b *hclsyntax.Block, s *scope
 	}
 	l.fill(host, &settings, whereOf(b))
 	l.hostProblems(b.Body, block.Range, nil, notEmpty("flows", settings.Flows))
+	l.hostProblems(b.Body, block.Range, nil, unavailableOptional(settings.Required))
 	l.hostProblems(b.Body, block.Range, step("checkpoint"), settings.Checkpoint.check())
 	l.hostProblems(b.Body, block.Range, step("retry"), settings.Retry.check())
 	l.hostProblems(b.Body, block.Range, step("queues"), atLeastOne("ingestion", settings.Queues.Ingestion))
+	l.hostProblems(b.Body, block.Range, step("plugin"), unavailableSandbox(settings.Plugin))
 	block.Host = settings.Plugin
 	return &Transport{
 		PluginBlock:  *block,
@@ -115,6 +119,26 @@ func (l *loader) loadTransport(ctx context.Context, b *hclsyntax.Block, s *scope
 		Retry:        settings.Retry,
 		Queues:       settings.Queues,
 	}
+}
+
+// unavailableSandbox stands here until plugins are confined: what is required must
+// not be left out silently.
+func unavailableSandbox(h HostSettings) []sdk.Diagnostic {
+	if h.Sandbox != SandboxRequired {
+		return nil
+	}
+	return []sdk.Diagnostic{sdk.Problem("Sandbox not available",
+		"This version does not confine plugins, so it cannot start one that requires it.", "sandbox")}
+}
+
+// unavailableOptional stands here until a transport can lose its oldest data before
+// it stops the others.
+func unavailableOptional(required bool) []sdk.Diagnostic {
+	if required {
+		return nil
+	}
+	return []sdk.Diagnostic{sdk.Problem("Optional transports not available",
+		"In this version every transport is required: a slow one lets the sources wait.", "required")}
 }
 
 // pluginBlock reads what the blocks of all kinds have in common, and the host's

@@ -19,7 +19,7 @@ pipeline "engine_stand" {
     uri     = "https://grpc-api.example.com"
     api_key = secret::env("SECRET")
     plugin {
-      sandbox = "required"
+      sandbox = "off"
     }
   }
 

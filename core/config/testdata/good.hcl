@@ -34,7 +34,7 @@ pipeline "replay" {
       unit = "m"
     }
     plugin {
-      sandbox = "required"
+      sandbox = "off"
       env     = { TZ = "UTC" }
     }
   }
@@ -47,7 +47,7 @@ pipeline "replay" {
     uri           = "https://grpc-api.example.com"
     api_key       = secret::env("SECRET")
     flows         = ["flight", "rule/*"]
-    required      = false
+    required      = true
     channel_names = "plain"
     checkpoint {
       interval = "5s"
