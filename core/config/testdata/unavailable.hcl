@@ -15,7 +15,7 @@ pipeline "p" {
 
   transport "sift" "live" {
     uri      = "http://127.0.0.1:50051"
-    api_key  = secret::env("KEY")
+    api_key  = secret::env("SECRET")
     required = false
   }
 }
