@@ -8,8 +8,12 @@
 // are merged by event time. A row's stamp is the event time of the file to the
 // nanosecond, unless it is shifted to now. The source is replayable: a position
 // tells for each file where to go on, and is only accepted for a file with the
-// same content before that place. Memory is bounded whatever a file holds: a line
-// may have 1 MiB.
+// same content before that place. What was read and not emitted when a run is
+// stopped comes again after it. Memory is bounded whatever a file holds: a line may
+// have 1 MiB.
+//
+// A replay keeps its pace from its first row on, after a restart from the first row
+// that is left. Event times that are shifted to now (rebase) keep their shift.
 //
 // # Types
 //

@@ -40,6 +40,7 @@ type file struct {
 	last      int64  // event time of the last one that could be read
 	hasLast   bool
 	backwards uint64
+	refused   uint64
 	unknown   []string
 
 	follower
@@ -156,7 +157,7 @@ func (f *file) next(ctx context.Context) (bool, error) {
 		f.line = rec.Line
 		stamp, m := f.schema.table.split(rec)
 		if m != nil {
-			f.account.refuse(f, rec.Line, 0, false, *m)
+			f.refuse(0, false, *m)
 			continue
 		}
 		f.stamp, f.ready = stamp, true
@@ -199,9 +200,26 @@ func (f *file) checkOrder() {
 func (f *file) put(rows *sdk.Builder, stamp int64) {
 	if m := f.schema.table.put(f.schema.columns, rows); m != nil {
 		rows.DropRow()
-		f.account.refuse(f, f.line, stamp, true, *m)
+		f.refuse(stamp, true, *m)
 	}
 	f.done = f.reader.Mark()
+}
+
+// refuse counts the row that was read last as refused. Known is false if its event
+// time is not known.
+func (f *file) refuse(stamp int64, known bool, m misfit) {
+	f.refused++
+	f.account.refuse(f, f.line, stamp, known, m)
+}
+
+// report logs what became of the rows.
+func (f *file) report(message string) {
+	level := slog.LevelInfo
+	if f.backwards > 0 || f.refused > 0 {
+		level = slog.LevelWarn
+	}
+	f.log.Log(context.Background(), level, message, "path", f.spec.path, "rows", f.count, "refused", f.refused,
+		"lines", f.reader.Mark().Line-1, "time_steps_back", f.backwards)
 }
 
 // noteUnknown logs the first keys of NDJSON that were not in the first rows.

@@ -431,6 +431,7 @@ func TestManyRefusedRows(t *testing.T) {
 	}, h.dropped[0])
 	assert.Equal(t, 10, strings.Count(b.logs.String(), `msg="row refused"`))
 	assert.Equal(t, 2, strings.Count(b.logs.String(), `msg="rows refused"`), "at 100 and 1000")
+	assert.Contains(t, b.logs.String(), "rows=5011 refused=5000 lines=5012")
 }
 
 // TestRefusedBeforePosition: a position never covers refused rows that were not

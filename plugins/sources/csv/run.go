@@ -71,7 +71,10 @@ func (r *run) finish(ctx context.Context, err error) error {
 		err = r.emit.close(ctx)
 	}
 	for _, f := range r.files {
-		f.close()
+		if f.in != nil {
+			f.report("the file is not read on")
+			f.close()
+		}
 	}
 	if err == nil {
 		err = r.source.account.report(r.out)
@@ -177,7 +180,7 @@ func (r *run) step(ctx context.Context, f *file) error {
 	}
 	stamp := f.stamp + r.shift
 	if (stamp > f.stamp) != (r.shift > 0) && r.shift != 0 {
-		r.source.account.refuse(f, f.line, f.stamp, true, misfit{reason: "event time is out of range when it is shifted"})
+		f.refuse(f.stamp, true, misfit{reason: "event time is out of range when it is shifted"})
 		f.done = f.reader.Mark()
 	} else if err := r.emit.row(ctx, f, stamp); err != nil {
 		return err
@@ -204,11 +207,7 @@ func (r *run) untilDue(ctx context.Context, f *file) error {
 // ended is called when a replayed file has no more rows. Nothing of its flow
 // follows, so nobody has to wait for it.
 func (r *run) ended(ctx context.Context, f *file) error {
-	level := slog.LevelInfo
-	if f.backwards > 0 {
-		level = slog.LevelWarn
-	}
-	r.log.Log(ctx, level, "the file is read", "path", f.spec.path, "rows", f.count, "lines", f.reader.Mark().Line-1, "time_steps_back", f.backwards)
+	f.report("the file is read")
 	f.close()
 	if err := r.emit.flush(ctx); err != nil {
 		return err
