@@ -10,7 +10,7 @@
 //
 // Secrets are marked from the function that reads them to the body of a plugin
 // block. No diagnostic can quote one: the text of a problem always comes from
-// an evaluation in which secrets have no value (see scope.value), and values of
+// an evaluation in which secrets have no value (see value), and values of
 // sensitive attributes are masked in quoted source lines.
 //
 // Work and memory are bounded for any input: size and number of files, depth of

@@ -269,3 +269,9 @@ func summaries(problems Diagnostics) []string {
 	}
 	return slices.Clip(out)
 }
+
+// functionNames are the functions that pipeline files may call.
+func functionNames() []string {
+	l := &loader{}
+	return slices.Sorted(maps.Keys(l.functions(reveal)))
+}

@@ -172,14 +172,15 @@ func (l *loader) reportProblems(problems hcl.Diagnostics, at hcl.Range) (failed 
 			failed = true
 			continue
 		}
+		place := at
 		if p.Subject != nil {
-			at = *p.Subject
+			place = *p.Subject
 		}
 		if l.options.AllowMissingSecrets {
-			l.warning(at, "Missing secret", "%s. Running the pipeline needs it; the value was not checked.", upperFirst(lost.text))
+			l.warning(place, "Missing secret", "%s. Running the pipeline needs it; the value was not checked.", upperFirst(lost.text))
 			continue
 		}
-		l.error(at, "Missing secret", "%s.", upperFirst(lost.text))
+		l.error(place, "Missing secret", "%s.", upperFirst(lost.text))
 		failed = true
 	}
 	return failed
@@ -297,12 +298,4 @@ func checkValue(v cty.Value) error {
 		}
 		return true, nil
 	})
-}
-
-// functionNames returns what pipeline files may call, for documentation and its
-// test.
-func functionNames() []string {
-	l := &loader{}
-	names := slices.Sorted(maps.Keys(l.functions(reveal)))
-	return names
 }
