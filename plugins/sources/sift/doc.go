@@ -20,12 +20,15 @@
 // clients use them to start (package registry), and IngestWithConfigDataStream.
 // Every other call is answered with UNIMPLEMENTED.
 //
-// Every call needs a bearer key. It is checked before anything else is read.
+// With keys, every call needs one of them as its bearer key; it is checked before
+// anything else of the call is read. Without keys only this machine can connect.
 //
 // Memory is bounded by max_streams: for each stream one message, the rows that
-// are being gathered (gatherBytes), the flows it uses (laneBytes) and what HTTP/2
-// lets it send ahead (streamWindow); connections are limited to twice that
-// number, each with connectionWindow.
+// are being gathered (gatherBytes), memory for the flows it uses (laneBytes) and
+// what HTTP/2 lets it send ahead (streamWindow). Connections are limited to twice
+// that number, the calls on each to callsPerConnection. The definition of each
+// flow in use is kept once, until the source ends; so is a small record of each
+// origin.
 //
 // Who owns what: Run owns the server, the registry and all goroutines and joins
 // them. A stream has a handler, which gives the answer, and a reader; both add

@@ -22,16 +22,25 @@ type host struct {
 	counts *counts
 	health *health
 	said   *throttle
+
+	mu struct {
+		sync.Mutex
+		flows    map[sdk.FlowNumber]*registry.Flow
+		channels map[string][]sdk.Channel // by config and flow
+	}
 }
 
-func newHost(ctx context.Context, store *registry.Store, out sdk.Output, log *slog.Logger, c *counts, h *health) *host {
-	return &host{
-		store: store, out: out, log: log, counts: c, health: h,
+func newHost(ctx context.Context, store *registry.Store, out sdk.Output, log *slog.Logger, c *counts, state *health) *host {
+	h := &host{
+		store: store, out: out, log: log, counts: c, health: state,
 		said: &throttle{every: 10 * time.Second},
 		emits: func(number sdk.FlowNumber, rows *sdk.Builder) (uint64, error) {
 			return out.Emit(ctx, number, rows, nil)
 		},
 	}
+	h.mu.flows = map[sdk.FlowNumber]*registry.Flow{}
+	h.mu.channels = map[string][]sdk.Channel{}
+	return h
 }
 
 func (h *host) flow(config, name, run string) (*registry.Flow, sdk.FlowNumber, error) {
@@ -43,7 +52,25 @@ func (h *host) flow(config, name, run string) (*registry.Flow, sdk.FlowNumber, e
 	if err != nil {
 		return nil, 0, fmt.Errorf("flow %s is not taken: %w", shown(name), err)
 	}
-	return flow, number, nil
+	return h.share(config+"/"+name, number, flow), number, nil
+}
+
+// share returns the one value that stands for an announced flow: streams of the
+// same flow share it, and its runs share the channels, which never change. The
+// output keeps a definition of each flow as well: sharing keeps that small.
+func (h *host) share(definition string, number sdk.FlowNumber, flow *registry.Flow) *registry.Flow {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if known := h.mu.flows[number]; known != nil {
+		return known
+	}
+	if channels := h.mu.channels[definition]; channels != nil {
+		flow.Channels = channels
+	} else {
+		h.mu.channels[definition] = flow.Channels
+	}
+	h.mu.flows[number] = flow
+	return flow
 }
 
 func (h *host) emit(number sdk.FlowNumber, rows *sdk.Builder) (uint64, error) {

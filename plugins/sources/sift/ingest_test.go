@@ -430,6 +430,33 @@ func TestStreamLimit(t *testing.T) {
 	}
 }
 
+// Runs without a key that share a name share a flow, and its order.
+func TestRunsOfOneName(t *testing.T) {
+	r, s := streaming(t, withTiming(func(t *timing) { t.gather = time.Hour }))
+	var runs []*runsv2.Run
+	for range 2 {
+		created, err := s.client.runs.CreateRun(t.Context(), &runsv2.CreateRunRequest{Name: "r"})
+		require.NoError(t, err)
+		runs = append(runs, created.GetRun())
+	}
+	stream, _ := s.client.stream()
+	var want []string
+	for i := range 10 {
+		s.run = runs[i%2]
+		require.NoError(t, stream.Send(s.row("f", int64(i), double(1), double(2))))
+		want = append(want, fmt.Sprint(i, " 1 2"))
+	}
+	_, err := stream.CloseAndRecv()
+	require.NoError(t, err)
+	assert.Equal(t, map[string][]string{"a/k/r/f": want}, r.out.rows())
+	for i, run := range runs {
+		got, err := s.client.runs.GetRun(t.Context(), &runsv2.GetRunRequest{RunId: run.GetRunId()})
+		require.NoError(t, err)
+		assert.EqualValues(t, i, got.GetRun().GetStartTime().AsTime().UnixNano())
+		assert.EqualValues(t, i+8, got.GetRun().GetStopTime().AsTime().UnixNano())
+	}
+}
+
 func TestRunTimesFollowTheData(t *testing.T) {
 	_, s := streaming(t)
 	created, err := s.client.runs.CreateRun(t.Context(), &runsv2.CreateRunRequest{Name: "r"})

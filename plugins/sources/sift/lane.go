@@ -15,24 +15,16 @@ type lane struct {
 	number  sdk.FlowNumber
 	members []uint8 // for each channel, the member that its values are in
 	rows    *sdk.Builder
-	run     *registry.Ingested // nil without a run
-	cost    int                // estimate of the memory it takes without rows
+	cost    int // estimate of the memory that it keeps
+	peak    int // most that its rows have taken, part of cost
 }
 
 func newLane(flow *registry.Flow, number sdk.FlowNumber) *lane {
 	l := &lane{flow: flow, number: number, rows: sdk.NewBuilder(&flow.Flow)}
 	l.members = make([]uint8, len(flow.Channels))
-	l.cost = 512 + len(flow.Name)
+	l.cost = 512 + 160*len(flow.Channels)
 	for i := range flow.Channels {
-		c := &flow.Channels[i]
-		l.members[i] = memberOf(c.Type)
-		l.cost += 320 + len(c.Name) + len(c.Unit) + len(c.Description) + 48*(len(c.Enum)+len(c.BitField))
-		for _, e := range c.Enum {
-			l.cost += len(e.Name)
-		}
-		for _, e := range c.BitField {
-			l.cost += len(e.Name)
-		}
+		l.members[i] = memberOf(flow.Channels[i].Type)
 	}
 	return l
 }
@@ -73,21 +65,26 @@ func (l *lane) add(r *request, message []byte) (*misfit, error) {
 		}
 		return wrong, err
 	}
-	if l.run != nil {
-		l.run.Least, l.run.Greatest = min(l.run.Least, at), max(l.run.Greatest, at)
-	}
 	return nil, nil
 }
 
 // crowded finds a last row that made the batch too large.
 func (l *lane) crowded() *misfit {
-	switch bytes := l.rows.Bytes(); {
-	case l.rows.Rows() > 1 && bytes > sdk.MaxBatchBytes:
+	switch {
+	case l.rows.Rows() > 1 && l.rows.Bytes() > sdk.MaxBatchBytes:
 		return &misfit{crowded: true}
-	case bytes > sdk.MaxPayloadBytes:
-		return refused("a row of flow %s takes %d bytes, the limit is %d", shown(l.flow.Name), bytes, sdk.MaxPayloadBytes)
+	case l.rows.TooLarge():
+		return refused("a row of flow %s takes %d bytes, the limit is %d", shown(l.flow.Name), l.rows.Bytes(), sdk.MaxPayloadBytes)
 	}
 	return nil
+}
+
+// grown notes what the rows take now, and returns by how much the cost grew.
+func (l *lane) grown() int {
+	by := max(0, l.rows.Bytes()-l.peak)
+	l.peak += by
+	l.cost += by
+	return by
 }
 
 // set gives the last row its values. The message was scanned: its fields are

@@ -36,7 +36,10 @@ func (p *pacer) now(r *rows) bool {
 		return false
 	}
 	p.mu.busy = true
-	p.wake <- struct{}{} // has room: the last wake was taken before busy ended
+	select {
+	case p.wake <- struct{}{}:
+	default: // still to be taken
+	}
 	return true
 }
 

@@ -12,7 +12,7 @@ import (
 // Config is the body of a source "sift" block.
 type Config struct {
 	Listen          string       `config:"listen,required,tcp_bind" doc:"Address and port to listen on, such as \"127.0.0.1:50051\" or \"0.0.0.0:50051\"."`
-	Keys            []sdk.Secret `config:"keys" doc:"Bearer keys that clients may use. Without any, every key is accepted and the address must be of the loopback interface."`
+	Keys            []sdk.Secret `config:"keys" doc:"Bearer keys that clients may use. Without any, every call is let in and the address must be of the loopback interface."`
 	TLS             *TLS         `config:"tls" doc:"Serve TLS. Without this block clients connect with an http:// address."`
 	MaxMessageBytes sdk.Size     `config:"max_message_bytes" doc:"Greatest message taken from a client. Sift takes 4 MiB. A single row of more than 4 MiB is refused in any case."`
 	MaxStreams      int          `config:"max_streams" doc:"Greatest number of ingestion streams at one time. A client has one or two, and one for its own metrics. Twice as many connections are taken."`

@@ -17,8 +17,8 @@ const (
 	// gatherBytes is the size of gathered rows, as the builder bounds it, at which
 	// a stream emits at once: some 800 rows of ten doubles.
 	gatherBytes = 256 << 10
-	// laneBytes bounds what a stream keeps of the flows it uses. Beyond it the
-	// flows are looked up again.
+	// laneBytes bounds what a stream keeps for the flows that it uses, most of it
+	// memory for their rows. Beyond it the flows are looked up again.
 	laneBytes = 16 << 20
 	// maxReasons bounds the kinds of refusals gathered between two emissions.
 	maxReasons = 64
@@ -48,11 +48,12 @@ type rows struct {
 
 	mu struct { // held while emitting, so that the order is kept
 		sync.Mutex
-		lanes    map[string]*lane
-		last     *lane  // the lane of the last row …
-		lastKey  []byte // … and its key
+		routes   map[string]route // by the ids in a message
+		lanes    map[sdk.FlowNumber]*lane
+		last     route  // of the last row …
+		lastKey  []byte // … and its key; empty: none
 		key      []byte // scratch
-		cost     int    // of all lanes
+		cost     int    // of all lanes and routes
 		waiting  []*lane
 		bytes    int // of the waiting lanes' rows
 		due      bool
@@ -65,6 +66,16 @@ type rows struct {
 		err      error
 	}
 }
+
+// route is where the rows of a config, flow and run go. Several may lead to one
+// lane: runs without a key may share a name.
+type route struct {
+	lane *lane
+	run  *registry.Ingested // nil without a run
+}
+
+// routeBytes is about what a route takes besides its key.
+const routeBytes = 128
 
 // refusal is what refused rows have in common.
 type refusal struct {
@@ -92,7 +103,8 @@ func (t *tally) add(req *request) {
 
 func newRows(p pipe, pace *pacer) *rows {
 	r := &rows{pipe: p, pace: pace}
-	r.mu.lanes = map[string]*lane{}
+	r.mu.routes = map[string]route{}
+	r.mu.lanes = map[sdk.FlowNumber]*lane{}
 	r.mu.runs = map[string]*registry.Ingested{}
 	r.mu.refusals = map[refusal]*tally{}
 	return r
@@ -115,17 +127,19 @@ func (r *rows) add(message []byte) error {
 	if err := req.scan(message); err != nil {
 		return r.malformed()
 	}
-	l, reason := r.lane(&req)
-	if l == nil {
+	to, reason := r.route(&req)
+	if to.lane == nil {
 		return r.refuse(&req, 0, reason)
 	}
-	if err := r.append(l, &req, message); err != nil {
+	if err := r.append(to, &req, message); err != nil {
 		return err
 	}
-	if r.mu.bytes >= gatherBytes {
+	switch {
+	case r.mu.cost > laneBytes:
+		return r.forget()
+	case r.mu.bytes >= gatherBytes:
 		return r.flush()
-	}
-	if len(r.mu.waiting) == 0 {
+	case len(r.mu.waiting) == 0:
 		return nil // refused, or emitted already
 	}
 	return r.schedule()
@@ -151,7 +165,8 @@ func (r *rows) malformed() error {
 }
 
 // append adds the row to its lane, or notes why it is refused.
-func (r *rows) append(l *lane, req *request, message []byte) error {
+func (r *rows) append(to route, req *request, message []byte) error {
+	l := to.lane
 	before, first := l.rows.Bytes(), l.rows.Rows() == 0
 	wrong, err := l.add(req, message)
 	if wrong != nil && wrong.crowded {
@@ -167,6 +182,10 @@ func (r *rows) append(l *lane, req *request, message []byte) error {
 	case wrong != nil:
 		return r.refuse(req, l.number, wrong.reason)
 	}
+	if to.run != nil {
+		at, _ := req.time()
+		to.run.Least, to.run.Greatest = min(to.run.Least, at), max(to.run.Greatest, at)
+	}
 	r.mu.bytes += l.rows.Bytes() - before
 	if first {
 		r.mu.waiting = append(r.mu.waiting, l)
@@ -177,38 +196,47 @@ func (r *rows) append(l *lane, req *request, message []byte) error {
 	return nil
 }
 
-// lane returns the lane of a request, or why there is none.
-func (r *rows) lane(req *request) (*lane, string) {
+// route returns where a request's row goes, or why it goes nowhere.
+func (r *rows) route(req *request) (route, string) {
 	key := r.mu.key[:0]
 	for _, part := range [...][]byte{req.config, req.flow, req.run} {
 		key = binary.AppendUvarint(key, uint64(len(part)))
 		key = append(key, part...)
 	}
 	r.mu.key = key
-	if r.mu.last != nil && string(key) == string(r.mu.lastKey) {
+	if string(key) == string(r.mu.lastKey) {
 		return r.mu.last, ""
 	}
-	l := r.mu.lanes[string(key)]
-	if l == nil {
-		run := string(req.run)
-		flow, number, err := r.pipe.flow(string(req.config), string(req.flow), run)
-		if err != nil {
-			return nil, status.Convert(err).Message()
+	to, known := r.mu.routes[string(key)]
+	if !known {
+		var err error
+		if to, err = r.open(req); err != nil {
+			return route{}, status.Convert(err).Message()
 		}
-		l = newLane(flow, number)
-		if r.mu.cost+l.cost > laneBytes {
-			if err := r.forget(); err != nil {
-				return nil, err.Error()
-			}
-		}
-		if run != "" {
-			l.run = r.run(run, flow.AssetID)
-		}
-		r.mu.cost += l.cost
-		r.mu.lanes[string(key)] = l
+		r.mu.routes[string(key)] = to
+		r.mu.cost += routeBytes + len(key)
 	}
-	r.mu.last, r.mu.lastKey = l, append(r.mu.lastKey[:0], key...)
-	return l, ""
+	r.mu.last, r.mu.lastKey = to, append(r.mu.lastKey[:0], key...)
+	return to, ""
+}
+
+// open looks a new route up.
+func (r *rows) open(req *request) (route, error) {
+	run := string(req.run)
+	flow, number, err := r.pipe.flow(string(req.config), string(req.flow), run)
+	if err != nil {
+		return route{}, err
+	}
+	to := route{lane: r.mu.lanes[number]}
+	if to.lane == nil {
+		to.lane = newLane(flow, number)
+		r.mu.lanes[number] = to.lane
+		r.mu.cost += to.lane.cost
+	}
+	if run != "" {
+		to.run = r.run(run, flow.AssetID)
+	}
+	return to, nil
 }
 
 // run returns where to note what came in for a run.
@@ -227,15 +255,16 @@ func (r *rows) run(id, asset string) *registry.Ingested {
 	return run
 }
 
-// forget emits everything and drops the lanes.
+// forget emits everything and drops the routes and lanes.
 func (r *rows) forget() error {
 	if err := r.flush(); err != nil {
 		return err
 	}
 	r.pipe.ingested(r.mu.runs)
+	clear(r.mu.routes)
 	clear(r.mu.lanes)
 	clear(r.mu.runs)
-	r.mu.last, r.mu.cost = nil, 0
+	r.mu.last, r.mu.lastKey, r.mu.cost = route{}, r.mu.lastKey[:0], 0
 	return nil
 }
 
@@ -267,6 +296,7 @@ func (r *rows) flush() error {
 		return r.mu.err
 	}
 	for _, l := range r.mu.waiting {
+		r.mu.cost += l.grown()
 		sequence, err := r.pipe.emit(l.number, l.rows)
 		if err != nil {
 			r.mu.err = err
