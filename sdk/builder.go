@@ -106,7 +106,13 @@ func (b *Builder) DropRow() {
 
 // slot prepares the column for a value in the current row, unless dense has.
 func (b *Builder) slot(channel int, t ChannelType) *columnBuilder {
-	c := b.open(channel, t)
+	c := &b.columns[channel]
+	if c.typ == t && c.rows == 0 && len(b.times) == 1 { // single rows of wide flows are common
+		b.add(channel)
+		c.rows = 1
+		return c
+	}
+	c = b.open(channel, t)
 	row := len(b.times) - 1
 	if !c.present() {
 		b.add(channel)
