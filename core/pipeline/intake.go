@@ -202,11 +202,17 @@ func cut(j job) ([]job, error) {
 		if builder.Full() {
 			emit()
 		}
-		before := builder.Bytes()
 		if err := builder.CopyRow(batch, row); err != nil {
 			return nil, err
 		}
-		if builder.Bytes()-before > sdk.MaxPayloadBytes {
+		if builder.TooLarge() && builder.Rows() > 1 {
+			builder.DropRow()
+			emit()
+			if err := builder.CopyRow(batch, row); err != nil {
+				return nil, err
+			}
+		}
+		if builder.TooLarge() {
 			builder.DropRow()
 			j.flow.flow.Account.Refused.Add(fmt.Sprintf("row of more than %d bytes", sdk.MaxPayloadBytes), 1)
 		}
