@@ -35,6 +35,29 @@ const CodeUnknown = 2
 // Error returns the message.
 func (e *Error) Error() string { return e.Message }
 
+// Text returns the message behind the name of its status code, for a person, as in
+// "UNAUTHENTICATED: the key is not known". Code 2 (unknown) is left out.
+func (e *Error) Text() string {
+	if e.Code == CodeUnknown {
+		return e.Message
+	}
+	return StatusName(e.Code) + ": " + e.Message
+}
+
+// StatusName returns the name of a gRPC status code as its specification writes it,
+// such as "UNAUTHENTICATED".
+func StatusName(code uint32) string {
+	names := [...]string{
+		"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
+		"PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE",
+		"UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
+	}
+	if code >= uint32(len(names)) {
+		return names[CodeUnknown]
+	}
+	return names[code]
+}
+
 // Unwrap returns the error that was classified, if it is in this process.
 func (e *Error) Unwrap() error { return e.cause }
 

@@ -184,7 +184,7 @@ func trouble(t pipeline.TrackStatus) string {
 	if t.LastError == nil {
 		return ""
 	}
-	return ", retrying: " + printable(t.LastError.Message)
+	return ", retrying: " + printable(t.LastError.Text())
 }
 
 func rateOf(before, now uint64, passed time.Duration) string {

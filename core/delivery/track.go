@@ -361,7 +361,7 @@ func (t *Track) hold(now time.Time, event Event) {
 	if err.Message != t.logged {
 		t.logged = err.Message // repeats are counted in State.Failures
 		t.settings.Logger.Warn("delivery stream ended", "track", t.settings.Name, "stream", event.Stream,
-			"error", err.Message, "retry_in", delay.String())
+			"error", err.Text(), "retry_in", delay.String())
 	}
 	t.machine.Hold()
 	if at := now.Add(delay); at.After(t.retryAt) {

@@ -97,17 +97,17 @@ func (t *track) announce(ctx context.Context, flows []*delivery.Flow) error {
 		}
 		failure := sdk.AsError(err)
 		if ctx.Err() == nil || last == nil {
-			t.noteWaiting(failure.Message, last)
+			t.noteWaiting(failure.Text(), last)
 			last = err
 		}
 		if failure.Class == sdk.ClassPermanent {
-			return fmt.Errorf("transport %s cannot register: %w", t.delivery.Name(), err)
+			return sdk.Permanent(fmt.Errorf("transport %s cannot register: %s", t.delivery.Name(), failure.Text()))
 		}
 		pause := max(failure.Delay, wait/2+rand.N(wait/2+1))
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
-			return fmt.Errorf("transport %s: the destination did not answer: %w", t.delivery.Name(), last)
+			return fmt.Errorf("transport %s: the destination did not answer: %s", t.delivery.Name(), sdk.AsError(last).Text())
 		}
 		wait = min(t.block.Retry.Max, time.Duration(float64(wait)*t.block.Retry.Multiplier))
 	}
@@ -116,7 +116,7 @@ func (t *track) announce(ctx context.Context, flows []*delivery.Flow) error {
 // noteWaiting shows why the track waits, and logs it when that has changed.
 func (t *track) noteWaiting(reason string, before error) {
 	t.waiting.Store(&reason)
-	if before == nil || sdk.AsError(before).Message != reason {
+	if before == nil || sdk.AsError(before).Text() != reason {
 		t.logger.Warn("destination does not answer; trying on", "track", t.delivery.Name(), "error", reason)
 	}
 }

@@ -205,16 +205,3 @@ func clip(text string) string {
 	}
 	return strings.ToValidUTF8(text, "\uFFFD")
 }
-
-// codeName is the code's canonical name.
-func codeName(code uint32) string {
-	names := [...]string{
-		"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
-		"PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE",
-		"UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
-	}
-	if code >= uint32(len(names)) {
-		return names[codes.Unknown]
-	}
-	return names[code]
-}

@@ -86,10 +86,10 @@ func TestClasses(t *testing.T) {
 			want = sdk.ClassDisconnected
 		}
 		assert.Equal(t, want, classOf(code), "%v", code)
-		names[codeName(uint32(code))] = true
+		names[sdk.StatusName(uint32(code))] = true
 	}
 	assert.Len(t, names, 17)
-	assert.Equal(t, "UNKNOWN", codeName(4711))
+	assert.Equal(t, "UNKNOWN", sdk.StatusName(4711))
 }
 
 func TestRetryInfo(t *testing.T) {

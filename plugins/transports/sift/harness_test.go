@@ -114,7 +114,7 @@ func requireFailure(t testing.TB, err error, class sdk.Class, code uint32) *sdk.
 	require.Error(t, err)
 	e := sdk.AsError(err)
 	assert.Equal(t, class, e.Class, "%v", err)
-	assert.Equal(t, codeName(code), codeName(e.Code), "%v", err)
+	assert.Equal(t, sdk.StatusName(code), sdk.StatusName(e.Code), "%v", err)
 	return e
 }
 

@@ -56,7 +56,7 @@ func byStatus(name, help string, counts *byCode) []sdk.Metric {
 		if n := counts[code].Load(); n > 0 {
 			out = append(out, sdk.Metric{
 				Name: name, Type: sdk.Counter, Value: float64(n), Help: help,
-				Labels: map[string]string{"code": codeName(uint32(code))},
+				Labels: map[string]string{"code": sdk.StatusName(uint32(code))},
 			})
 		}
 	}
