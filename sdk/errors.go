@@ -36,9 +36,10 @@ const CodeUnknown = 2
 func (e *Error) Error() string { return e.Message }
 
 // Text returns the message behind the name of its status code, for a person, as in
-// "UNAUTHENTICATED: the key is not known". Code 2 (unknown) is left out.
+// "UNAUTHENTICATED: the key is not known". Codes that say nothing, 0 (OK) and 2
+// (unknown), are left out.
 func (e *Error) Text() string {
-	if e.Code == CodeUnknown {
+	if e.Code == 0 || e.Code == CodeUnknown {
 		return e.Message
 	}
 	return StatusName(e.Code) + ": " + e.Message

@@ -91,6 +91,7 @@ func TestText(t *testing.T) {
 	for want, e := range map[string]*sdk.Error{
 		"UNAUTHENTICATED: no key":  {Code: 16, Message: "no key"},
 		"the disk is gone":         {Code: sdk.CodeUnknown, Message: "the disk is gone"},
+		"nobody set a code":        {Message: "nobody set a code"},
 		"UNKNOWN: a made-up code":  {Code: 4711, Message: "a made-up code"},
 		"UNAVAILABLE: going down.": {Code: 14, Message: "going down."},
 	} {
