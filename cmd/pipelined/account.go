@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"unicode"
 
 	"github.com/dustin/go-humanize"
 
@@ -99,10 +100,18 @@ func printable(text string) string {
 			b.WriteRune('…')
 			break
 		}
-		if r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 {
-			r = '�'
-		}
-		b.WriteRune(r)
+		b.WriteRune(printableRune(r))
 	}
 	return b.String()
+}
+
+// printablePath makes a path, or an error that may contain one, safe for a
+// terminal. It is not cut: the system bounds paths.
+func printablePath(path string) string { return strings.Map(printableRune, path) }
+
+func printableRune(r rune) rune {
+	if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
+		return unicode.ReplacementChar
+	}
+	return r
 }

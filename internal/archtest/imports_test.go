@@ -65,6 +65,7 @@ var layers = []layer{
 
 	{"plugins/...", []string{"sdk/...", "proto/...", "internal/..."}},
 	{"sdk/...", []string{"proto/...", "internal/..."}},
+	{"internal/pbfsview/...", []string{"sdk/pbfs", "proto/..."}}, // for cmd, which has no wire types
 	{"internal/...", []string{"proto/..."}},
 	{"proto/...", nil},
 
@@ -237,6 +238,9 @@ func TestImportRules(t *testing.T) {
 		{"plugins/sources/sift", "core/vfs", false},
 
 		{"internal/archtest", "core/vfs", false},
+		{"internal/pbfsview", "sdk/pbfs", true},
+		{"internal/pbfsview", "sdk/wire", false},
+		{"internal/outfile", "sdk/pbfs", false},
 		{"proto/sift/ingest/v1", "proto/sift/common/type/v1", true},
 		{"proto/pipelined/plugin/v1", "sdk", false},
 		{"e2e", "plugins/sources/sift", false},
