@@ -53,6 +53,8 @@ func (s *Set) enter() error {
 		return errors.New("the files have their final names already")
 	case s.mu.ended:
 		return s.mu.err
+	case s.mu.busy != nil && s.mu.aborted:
+		return ErrAborted // Abort is at it
 	case s.mu.busy != nil:
 		return errors.New("two calls for one stream at the same time")
 	}
