@@ -22,8 +22,8 @@ const (
 	pollInterval = 10 * time.Millisecond
 
 	// exit codes of the program
-	exitOK, exitFailure, exitUsage, exitDamaged = 0, 1, 64, 65
-	exitUnavailable, exitIO, exitConfig         = 69, 74, 78
+	exitOK, exitFailure, exitUsage, exitDamaged      = 0, 1, 64, 65
+	exitUnavailable, exitIO, exitPending, exitConfig = 69, 74, 75, 78
 
 	// apiKey is the environment variable with the key in the tests' pipelines.
 	apiKey = "E2E_API_KEY"

@@ -25,9 +25,14 @@ type table struct {
 // value is a value of a row: nil, bool, int64, uint64, float32, float64 or string.
 type value any
 
-// readTable reads all Parquet files of a directory, in the order of their names.
-func readTable(t *testing.T, dir string) table {
+// readTable reads all Parquet files of a directory, in the order of their names. The
+// directory is a pattern: names that are no good for files end in a hash there.
+func readTable(t *testing.T, pattern string) table {
 	t.Helper()
+	dirs, err := filepath.Glob(pattern)
+	require.NoError(t, err)
+	require.Len(t, dirs, 1, pattern)
+	dir := dirs[0]
 	files := filesBelow(t, dir, ".parquet")
 	require.NotEmpty(t, files, "no Parquet files in %s", dir)
 	var out table
