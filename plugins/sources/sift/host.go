@@ -8,6 +8,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/pipelined/pipelined/plugins/sources/sift/registry"
 	"github.com/pipelined/pipelined/sdk"
 )
@@ -45,12 +48,19 @@ func newHost(ctx context.Context, store *registry.Store, out sdk.Output, log *sl
 
 func (h *host) flow(config, name, run string) (*registry.Flow, sdk.FlowNumber, error) {
 	flow, err := h.store.Flow(config, name, run)
+	if status.Code(err) == codes.NotFound {
+		return nil, 0, unfit{status.Convert(err).Message()}
+	}
 	if err != nil {
 		return nil, 0, err
 	}
 	number, err := h.out.Announce(flow.Flow)
 	if err != nil {
-		return nil, 0, fmt.Errorf("flow %s is not taken: %w", shown(name), err)
+		err = fmt.Errorf("flow %s is not taken: %w", shown(name), err)
+		if sdk.AsError(err).Class == sdk.ClassPermanent {
+			err = unfit{err.Error()}
+		}
+		return nil, 0, err
 	}
 	return h.share(config+"/"+name, number, flow), number, nil
 }

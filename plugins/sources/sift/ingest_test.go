@@ -43,7 +43,7 @@ func TestOKMeansAcknowledged(t *testing.T) {
 	answer := answered(stream)
 	r.out.await(t, "an ack is wanted", func() bool { return len(r.out.mu.wanted) == 1 })
 	assert.Len(t, r.out.rows()[flowF], 5, "all rows are emitted before")
-	wanted, last := r.out.mu.wanted[0], uint64(len(r.out.mu.batches))
+	wanted, last := r.out.mu.wanted[0], r.out.mu.sequence
 	assert.Equal(t, last, wanted.sequence)
 	assert.Greater(t, wanted.within, 6*time.Second)
 	assert.LessOrEqual(t, wanted.within, 8*time.Second)
@@ -258,7 +258,7 @@ func TestRowsThatDoNotFit(t *testing.T) {
 func TestFlowThatTheHostRefuses(t *testing.T) {
 	r, s := streaming(t)
 	r.out.change(func() {
-		r.out.mu.refuse = func(f sdk.Flow) error { return errors.New("its channels have changed") }
+		r.out.mu.refuse = func(f sdk.Flow) error { return sdk.Permanent(errors.New("its channels have changed")) }
 	})
 	stream, _ := s.client.stream()
 	require.NoError(t, stream.Send(s.row("f", 1, double(1), double(2))))
@@ -266,6 +266,16 @@ func TestFlowThatTheHostRefuses(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, r.out.mu.dropped, 1)
 	assert.Equal(t, `flow "f" is not taken: its channels have changed`, r.out.mu.dropped[0].Reason)
+}
+
+func TestFlowThatCannotBeAnnouncedNow(t *testing.T) {
+	r, s := streaming(t)
+	r.out.change(func() { r.out.mu.refuse = func(sdk.Flow) error { return errors.New("the host is gone") } })
+	stream, _ := s.client.stream()
+	require.NoError(t, stream.Send(s.row("f", 1, double(1), double(2))))
+	_, err := stream.CloseAndRecv()
+	assert.Equal(t, codes.Unavailable, status.Code(err))
+	assert.Empty(t, r.out.mu.dropped, "the row is not to blame")
 }
 
 // rawMessage goes out as it is.

@@ -26,6 +26,7 @@ type output struct {
 		numbers  map[sdk.Fingerprint]sdk.FlowNumber
 		batches  []emitted
 		dropped  []sdk.Dropped
+		sequence uint64 // of the last batch
 		wanted   []ackWanted
 		acked    uint64
 		ackAll   bool // every AckWanted is met at once
@@ -33,6 +34,7 @@ type output struct {
 		held     bool // no credit
 		blocked  int  // emissions that wait for credit
 		finished bool
+		forget   bool // keep no batches
 		refuse   func(sdk.Flow) error
 	}
 }
@@ -125,9 +127,12 @@ func (o *output) Emit(ctx context.Context, flow sdk.FlowNumber, rows *sdk.Builde
 		if rows.Rows() == 0 || rows.Len() > sdk.MaxPayloadBytes {
 			panic(fmt.Sprintf("a batch of %d rows and %d bytes", rows.Rows(), rows.Len()))
 		}
-		o.mu.batches = append(o.mu.batches, emitted{flow, rows.Append(nil)})
+		if !o.mu.forget {
+			o.mu.batches = append(o.mu.batches, emitted{flow, rows.Append(nil)})
+		}
 		rows.Reset()
-		sequence = uint64(len(o.mu.batches))
+		o.mu.sequence++
+		sequence = o.mu.sequence
 	})
 	return sequence, err
 }

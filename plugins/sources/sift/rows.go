@@ -27,9 +27,15 @@ const (
 // errEnded is returned for rows that come after the end of a stream.
 var errEnded = errors.New("the stream has ended")
 
+// unfit is why all rows of a flow are refused.
+type unfit struct{ reason string }
+
+func (e unfit) Error() string { return e.reason }
+
 // pipe is what a stream's rows go to.
 type pipe interface {
-	// flow looks a flow up and announces it. An error is why its rows are refused.
+	// flow looks a flow up and announces it. An unfit error is why its rows are
+	// refused; any other one says nothing about them and ends the stream.
 	flow(config, name, run string) (*registry.Flow, sdk.FlowNumber, error)
 	// emit hands over the builder's rows and resets it; it waits for credit.
 	emit(number sdk.FlowNumber, rows *sdk.Builder) (sequence uint64, err error)
@@ -127,9 +133,13 @@ func (r *rows) add(message []byte) error {
 	if err := req.scan(message); err != nil {
 		return r.malformed()
 	}
-	to, reason := r.route(&req)
-	if to.lane == nil {
-		return r.refuse(&req, 0, reason)
+	to, err := r.route(&req)
+	if u, ok := errors.AsType[unfit](err); ok {
+		return r.refuse(&req, 0, u.reason)
+	}
+	if err != nil {
+		r.mu.err = err
+		return err
 	}
 	if err := r.append(to, &req, message); err != nil {
 		return err
@@ -196,8 +206,8 @@ func (r *rows) append(to route, req *request, message []byte) error {
 	return nil
 }
 
-// route returns where a request's row goes, or why it goes nowhere.
-func (r *rows) route(req *request) (route, string) {
+// route returns where a request's row goes.
+func (r *rows) route(req *request) (route, error) {
 	key := r.mu.key[:0]
 	for _, part := range [...][]byte{req.config, req.flow, req.run} {
 		key = binary.AppendUvarint(key, uint64(len(part)))
@@ -205,19 +215,19 @@ func (r *rows) route(req *request) (route, string) {
 	}
 	r.mu.key = key
 	if string(key) == string(r.mu.lastKey) {
-		return r.mu.last, ""
+		return r.mu.last, nil
 	}
 	to, known := r.mu.routes[string(key)]
 	if !known {
 		var err error
 		if to, err = r.open(req); err != nil {
-			return route{}, status.Convert(err).Message()
+			return route{}, err
 		}
 		r.mu.routes[string(key)] = to
 		r.mu.cost += routeBytes + len(key)
 	}
 	r.mu.last, r.mu.lastKey = to, append(r.mu.lastKey[:0], key...)
-	return to, ""
+	return to, nil
 }
 
 // open looks a new route up.

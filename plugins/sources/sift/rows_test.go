@@ -45,7 +45,10 @@ func (p *memoryPipe) flow(_, name, _ string) (*registry.Flow, sdk.FlowNumber, er
 	if f := p.flows[name]; f != nil {
 		return f, sdk.FlowNumber(len(name)), nil
 	}
-	return nil, 0, status.Error(codes.NotFound, "no such flow")
+	if p.fail != nil {
+		return nil, 0, p.fail
+	}
+	return nil, 0, unfit{"no such flow"}
 }
 
 func (p *memoryPipe) emit(_ sdk.FlowNumber, rows *sdk.Builder) (uint64, error) {
@@ -207,6 +210,18 @@ func TestEmissionFails(t *testing.T) {
 	require.ErrorIs(t, r.add(row), p.fail)
 	got, _ := r.end()
 	require.ErrorIs(t, got.err, p.fail)
+}
+
+// What says nothing about the rows does not refuse them: the client must send
+// them again.
+func TestLookUpFails(t *testing.T) {
+	p := newMemoryPipe()
+	p.fail = status.Error(codes.Internal, "disk error")
+	r := newRows(p, newPacer(time.Hour))
+	require.ErrorIs(t, r.add(marshal(t, &wireRow{Flow: "a"})), p.fail)
+	got, _ := r.end()
+	require.ErrorIs(t, got.err, p.fail)
+	assert.Empty(t, p.dropped)
 }
 
 func TestThrottle(t *testing.T) {

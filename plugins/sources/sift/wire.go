@@ -22,11 +22,11 @@ const (
 	tagTimestamp = 3<<3 | 2
 	tagValue     = 4<<3 | 2
 	tagRun       = 5<<3 | 2
-	tagStrict    = 6<<3
+	tagStrict    = 6 << 3
 	tagOrg       = 7<<3 | 2
 
-	tagSeconds = 1<<3
-	tagNanos   = 2<<3
+	tagSeconds = 1 << 3
+	tagNanos   = 2 << 3
 )
 
 // request is a first look at a message: everything but its values. It refers to
@@ -218,7 +218,7 @@ func (v *value) scan(b []byte) bool {
 		}
 		b = b[n:]
 		switch tag {
-		case memberBool<<3, memberInt32<<3, memberUint32<<3, memberInt64<<3, memberUint64<<3, memberEnum<<3:
+		case memberBool << 3, memberInt32 << 3, memberUint32 << 3, memberInt64 << 3, memberUint64 << 3, memberEnum << 3:
 			v.bits, n = protowire.ConsumeVarint(b)
 		case memberDouble<<3 | 1:
 			v.bits, n = protowire.ConsumeFixed64(b)
