@@ -58,7 +58,7 @@ type Output interface {
 
 // Dropped is an account of rows that a source lost or refused itself.
 type Dropped struct {
-	Flow     FlowNumber
+	Flow     FlowNumber // 0: rows that belong to no known flow
 	Rows     uint64
 	Reason   string
 	From, To int64 // stamps in ns since the Unix epoch; 0 = unknown

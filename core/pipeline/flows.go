@@ -26,7 +26,8 @@ type flowTable struct {
 
 	mu struct {
 		sync.Mutex
-		flows map[flowIdentity]*knownFlow
+		flows   map[flowIdentity]*knownFlow
+		unknown *telemetry.Flow // made when first needed
 	}
 }
 
@@ -76,6 +77,16 @@ func (t *flowTable) add(def sdk.Flow, replayable bool) (*knownFlow, error) {
 	}
 	t.mu.flows[id] = known
 	return known, nil
+}
+
+// unknown returns the account of rows that belong to no known flow.
+func (t *flowTable) unknown() *telemetry.Flow {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.mu.unknown == nil {
+		t.mu.unknown = t.account.Flow(sdk.Origin{}, "(no known flow)")
+	}
+	return t.mu.unknown
 }
 
 // ready makes sure that every track's destination knows the flows; it waits as

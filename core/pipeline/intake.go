@@ -223,7 +223,10 @@ func cut(j job) ([]job, error) {
 
 // dropped adds what the source lost or refused itself to the account.
 func (s *source) dropped(e *wire.Dropped) {
-	account := s.numbers[uint32(e.Flow)].flow.flow.Account
+	account := s.flows.unknown()
+	if a := s.numbers[uint32(e.Flow)]; a != nil {
+		account = a.flow.flow.Account
+	}
 	if e.Refused {
 		account.Received.Add(e.Rows)
 		account.Refused.Add(e.Reason, e.Rows)

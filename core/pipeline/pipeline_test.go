@@ -275,3 +275,41 @@ func TestChannelNames(t *testing.T) {
 	t1.block.ChannelNames = config.ChannelNamesAuto
 	assert.Equal(t, "n", t1.visible(numbers).Channels[0].Name, "tables have plain columns")
 }
+
+// refuser reports rows that it refused itself, some of no flow that anybody knows.
+type refuser struct{ quietSource }
+
+func (r *refuser) plugin() sdk.Plugin {
+	return sdk.NewSource(sdk.Info{Name: "refuser"}, sdk.SourceCapabilities{}, struct{}{},
+		func(sdk.Settings, struct{}) (sdk.Source, error) { return r, nil })
+}
+
+func (r *refuser) Run(_ context.Context, out sdk.Output) error {
+	flow, err := out.Announce(numbers)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		out.Dropped(sdk.Dropped{Flow: flow, Rows: 3, Reason: "bad number", Refused: true}),
+		out.Dropped(sdk.Dropped{Flow: flow, Rows: 4, Reason: "the line was down"}),
+		out.Dropped(sdk.Dropped{Rows: 5, Reason: "unknown flow", Refused: true}),
+	)
+}
+
+func TestWhatASourceRefusesIsInTheAccount(t *testing.T) {
+	enc := (&plain{}).plugin()
+	to := &sink{input: sdk.InputEncoded}
+	src := &refuser{}
+	m := newMachine(t, src.plugin(), enc, to.plugin("to"))
+	h := newTestHost(t, m, blocks("p", m.plugins["refuser"], &enc, m.plugins["to"]))
+	require.NoError(t, run(t, h))
+	flows := h.Pipelines()[0].Status().Flows
+	require.Len(t, flows, 2)
+	assert.Equal(t, uint64(3), flows[0].Received)
+	assert.Equal(t, map[string]uint64{"bad number": 3}, flows[0].Refused)
+	assert.Equal(t, map[string]uint64{"the line was down": 4}, flows[0].Dropped)
+	assert.Equal(t, "(no known flow)", flows[1].Name)
+	assert.Equal(t, map[string]uint64{"unknown flow": 5}, flows[1].Refused)
+	replayable, gone := h.Pipelines()[0].Undelivered()
+	assert.Zero(t, replayable+gone)
+}

@@ -145,6 +145,9 @@ func (s *SourceStream) event(m *pb.RunResponse) (SourceEvent, error) {
 		return p, s.checkFlow("progress of", p.Flow)
 	case *pb.RunResponse_Dropped:
 		d := droppedFromPB(r.Dropped)
+		if d.Flow == 0 {
+			return d, nil
+		}
 		return d, s.checkFlow("rows dropped of", uint32(d.Flow))
 	case *pb.RunResponse_AckWanted:
 		a := &AckWanted{Sequence: r.AckWanted.GetSequence(), Within: max(0, time.Duration(r.AckWanted.GetWithinNs()))}

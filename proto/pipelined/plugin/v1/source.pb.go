@@ -730,12 +730,13 @@ func (x *Progress) GetUpToNs() int64 {
 
 // Dropped reports rows that the source itself lost or refused.
 type Dropped struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Flow   uint32                 `protobuf:"varint,1,opt,name=flow,proto3" json:"flow,omitempty"`
-	Rows   uint64                 `protobuf:"varint,2,opt,name=rows,proto3" json:"rows,omitempty"`
-	Reason string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
-	FromNs int64                  `protobuf:"varint,4,opt,name=from_ns,json=fromNs,proto3" json:"from_ns,omitempty"`
-	ToNs   int64                  `protobuf:"varint,5,opt,name=to_ns,json=toNs,proto3" json:"to_ns,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 0: rows that belong to no known flow.
+	Flow   uint32 `protobuf:"varint,1,opt,name=flow,proto3" json:"flow,omitempty"`
+	Rows   uint64 `protobuf:"varint,2,opt,name=rows,proto3" json:"rows,omitempty"`
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	FromNs int64  `protobuf:"varint,4,opt,name=from_ns,json=fromNs,proto3" json:"from_ns,omitempty"`
+	ToNs   int64  `protobuf:"varint,5,opt,name=to_ns,json=toNs,proto3" json:"to_ns,omitempty"`
 	// The rows were wrong (refused) rather than lost.
 	Refused       bool `protobuf:"varint,6,opt,name=refused,proto3" json:"refused,omitempty"`
 	unknownFields protoimpl.UnknownFields
