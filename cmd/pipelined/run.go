@@ -127,12 +127,14 @@ func conclude(out io.Writer, host *pipeline.Host, runErr error) error {
 	if runErr != nil {
 		return &exitError{code: runCode(runErr), cause: runErr}
 	}
-	var replayable, gone uint64
+	var replayable, gone, lost uint64
 	for _, p := range host.Pipelines() {
 		r, g := p.Undelivered()
-		replayable, gone = replayable+r, gone+g
+		replayable, gone, lost = replayable+r, gone+g, lost+p.Lost()
 	}
 	switch {
+	case lost > 0:
+		return &exitError{exitFailure, fmt.Errorf("%d rows were lost; the account says where and why", lost)}
 	case gone > 0:
 		return &exitError{exitFailure, fmt.Errorf("%d rows were received and not delivered", gone)}
 	case replayable > 0:

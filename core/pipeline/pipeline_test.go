@@ -312,4 +312,5 @@ func TestWhatASourceRefusesIsInTheAccount(t *testing.T) {
 	assert.Equal(t, map[string]uint64{"unknown flow": 5}, flows[1].Refused)
 	replayable, gone := h.Pipelines()[0].Undelivered()
 	assert.Zero(t, replayable+gone)
+	assert.Equal(t, uint64(4), h.Pipelines()[0].Lost())
 }

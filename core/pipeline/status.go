@@ -53,6 +53,18 @@ func (p *Pipeline) Undelivered() (replayable, gone uint64) {
 	return replayable, gone
 }
 
+// Lost counts the rows that sources lost and that destinations will never get.
+func (p *Pipeline) Lost() uint64 {
+	n := uint64(0)
+	for _, f := range p.account.Totals() {
+		n += telemetry.Sum(f.Dropped)
+		for _, t := range f.Tracks {
+			n += telemetry.Sum(t.Lost)
+		}
+	}
+	return n
+}
+
 func (p *Pipeline) isReplayable(f telemetry.FlowTotals) bool {
 	p.flows.mu.Lock()
 	defer p.flows.mu.Unlock()
