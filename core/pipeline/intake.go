@@ -9,6 +9,7 @@ import (
 
 	"github.com/pipelined/pipelined/core/config"
 	"github.com/pipelined/pipelined/core/delivery"
+	"github.com/pipelined/pipelined/core/telemetry"
 	"github.com/pipelined/pipelined/sdk"
 	"github.com/pipelined/pipelined/sdk/wire"
 )
@@ -223,16 +224,22 @@ func cut(j job) ([]job, error) {
 
 // dropped adds what the source lost or refused itself to the account.
 func (s *source) dropped(e *wire.Dropped) {
-	account := s.flows.unknown()
-	if a := s.numbers[uint32(e.Flow)]; a != nil {
-		account = a.flow.flow.Account
-	}
+	account := s.accountOf(e.Flow)
 	if e.Refused {
 		account.Received.Add(e.Rows)
 		account.Refused.Add(e.Reason, e.Rows)
 		return
 	}
 	account.Dropped.Add(e.Reason, e.Rows)
+}
+
+// accountOf returns the account of a flow by the source's own number; rows of a
+// number that it never announced have one, too.
+func (s *source) accountOf(number sdk.FlowNumber) *telemetry.Flow {
+	if a := s.numbers[uint32(number)]; a != nil {
+		return a.flow.flow.Account
+	}
+	return s.flows.unknown()
 }
 
 // ackWanted notes that the plugin wants an ack soon.

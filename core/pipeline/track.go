@@ -182,5 +182,8 @@ func clientKey(p *config.Pipeline) string {
 			return v.String
 		}
 	}
+	if p.Asset == "" {
+		return p.Name
+	}
 	return p.Asset + "-" + p.Name
 }
