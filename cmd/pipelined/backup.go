@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
+	"io/fs"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -14,44 +14,48 @@ import (
 	"github.com/pipelined/pipelined/internal/pbfsview"
 )
 
-// backupCodes is the part of the help that all backup commands share.
-const backupCodes = `All files are read, whatever is found in one of them. The exit code is then 74 if a file
-could not be read, else 65 if damage was found, else 0.`
+// backupHelp is the part of the help that all backup commands share.
+const backupHelp = "\n\nAll files are read, whatever is wrong with one of them. Then the exit code is 74 if a\n" +
+	"file could not be read, else 65 if damage was found, else 0."
 
 func newBackup() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "backup",
 		Short: "Look into backup files (PBFS) of any writer",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Long: "The commands below read backup files (PBFS), also those of other programs, and change\n" +
+			"nothing. Of a file that is damaged they read all that is left: each intact chunk, wherever\n" +
+			"it lies.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newBackupLs())
+	cmd.AddCommand(newBackupLs(), newBackupCat(), newBackupVerify())
 	return cmd
 }
 
 // backupJob reads files one after the other. What is wrong with one of them does
-// not keep it from the others.
+// not keep it from the others. Errors of its methods are those of its output, and
+// end it.
 type backupJob struct {
 	out  *bufio.Writer
 	errs io.Writer
 	code int // the worst so far
+
+	unreadable int // files and directories that could not be read
 }
 
-// outputError is one of standard output. It ends a job.
-type outputError struct{ cause error }
-
-func (e *outputError) Error() string { return fmt.Sprintf("write output: %v", e.cause) }
-func (e *outputError) Unwrap() error { return e.cause }
-
 // runBackup runs a job and turns what it found into an exit code.
-func runBackup(cmd *cobra.Command, job func(*backupJob) error) error {
+func runBackup(cmd *cobra.Command, job func(context.Context, *backupJob) error) error {
 	j := &backupJob{out: bufio.NewWriterSize(cmd.OutOrStdout(), 64<<10), errs: cmd.ErrOrStderr()}
-	err := job(j)
+	err := job(cmd.Context(), j)
 	if err == nil {
-		err = j.flush()
+		err = j.out.Flush()
 	}
-	if err != nil && !errors.Is(err, syscall.EPIPE) { // a reader such as head has enough
-		return &exitError{code: exitIO, cause: err}
+	switch {
+	case errors.Is(err, syscall.EPIPE): // the reader has enough
+	case errors.Is(err, context.Canceled):
+		return err
+	case err != nil:
+		return &exitError{exitIO, fmt.Errorf("write output: %w", err)}
 	}
 	if j.code != exitOK {
 		return &exitError{code: j.code} // the reasons were printed
@@ -59,58 +63,106 @@ func runBackup(cmd *cobra.Command, job func(*backupJob) error) error {
 	return nil
 }
 
-func (j *backupJob) flush() error {
-	if err := j.out.Flush(); err != nil {
-		return &outputError{err}
-	}
-	return nil
-}
-
-// complain prints a problem, behind the output that came before it.
-func (j *backupJob) complain(code int, path string, err error) error {
+// complain prints what is wrong with a file, behind the output that came before it.
+func (j *backupJob) complain(code int, path string, problem error) error {
 	j.code = max(j.code, code)
-	if err := j.flush(); err != nil {
+	if err := j.out.Flush(); err != nil {
 		return err
 	}
-	text := err.Error()
-	if !strings.Contains(text, path) {
-		text = path + ": " + text
+	if code == exitIO {
+		j.unreadable++
 	}
-	fmt.Fprintf(j.errs, "pipelined: %s\n", printablePath(text))
+	if e, ok := errors.AsType[*fs.PathError](problem); ok {
+		path, problem = e.Path, e.Err
+	}
+	fmt.Fprintf(j.errs, "pipelined: %s: %s\n", printablePath(path), printablePath(problem.Error()))
 	return nil
 }
 
-// visitor is told what is in a file. Its errors end the reading of the file.
+// walk visits all files that the paths lead to.
+func (j *backupJob) walk(paths []string, visit func(path string) error) error {
+	for _, root := range paths {
+		found := false
+		for path, problem := range pbfsview.Walk(root) {
+			found = true
+			var err error
+			if problem != nil {
+				err = j.complain(exitIO, path, problem)
+			} else {
+				err = visit(path)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if !found {
+			fmt.Fprintf(j.errs, "pipelined: %s: no files in this directory\n", printablePath(root))
+		}
+	}
+	return nil
+}
+
+// visitor is told what is in a file. It may leave functions out.
 type visitor struct {
 	message func(*pbfsview.Message) error
 	damage  func(*pbfsview.Damage) error
 }
 
-// read reads one file from front to back. The error is one of the file or of the
-// visitor.
-func (j *backupJob) read(ctx context.Context, path string, v visitor) (pbfsview.Summary, error) {
-	f, err := pbfsview.Open(path)
-	if err != nil {
-		return pbfsview.Summary{}, err
+// read reads one file from front to back. If the file cannot be read to its end,
+// it says so and returns false.
+func (j *backupJob) read(ctx context.Context, path string, v visitor) (s pbfsview.Summary, ok bool, err error) {
+	f, problem := pbfsview.Open(path)
+	if problem != nil {
+		return s, false, j.complain(exitIO, path, problem)
 	}
 	defer f.Close() // it was only read
 	r := pbfsview.NewReader(f, f.Size)
-	for {
-		m, err := r.Next()
-		if err == io.EOF {
-			return r.Summary(), nil
-		}
-		if d, ok := errors.AsType[*pbfsview.Damage](err); ok {
+	for ctx.Err() == nil {
+		m, problem := r.Next()
+		damage, damaged := errors.AsType[*pbfsview.Damage](problem)
+		switch {
+		case problem == io.EOF:
+			return r.Summary(), true, nil
+		case damaged:
 			j.code = max(j.code, exitDamaged)
-			err = v.damage(d)
-		} else if err == nil {
+			if v.damage != nil {
+				err = v.damage(damage)
+			}
+		case problem != nil:
+			return r.Summary(), false, j.complain(exitIO, path, problem)
+		case v.message != nil:
 			err = v.message(m)
 		}
-		if err == nil {
-			err = ctx.Err()
-		}
 		if err != nil {
-			return r.Summary(), err
+			return r.Summary(), false, err
 		}
 	}
+	return r.Summary(), false, ctx.Err()
+}
+
+// maxDamage is the number of damaged ranges of one file that are printed.
+const maxDamage = 100
+
+// damageList prints the damage of a file up to a limit.
+type damageList struct {
+	print func(error) error
+	more  int
+	shown int
+}
+
+func (l *damageList) add(d *pbfsview.Damage) error {
+	if l.shown == maxDamage {
+		l.more++
+		return nil
+	}
+	l.shown++
+	return l.print(d)
+}
+
+// finish says how many were not printed.
+func (l *damageList) finish() error {
+	if l.more == 0 {
+		return nil
+	}
+	return l.print(fmt.Errorf("and %s", plural(l.more, "more problem")))
 }

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,67 +15,70 @@ import (
 )
 
 func newBackupLs() *cobra.Command {
-	return &cobra.Command{
+	var flows bool
+	cmd := &cobra.Command{
 		Use:   "ls PATH…",
 		Short: "List backup files and what is in them",
-		Long: "Ls reads backup files, those of directories with all below them, and prints a line for\n" +
-			"each: its size in bytes, its chunks, messages and flows, the least and greatest time of\n" +
-			"its messages, and damage.\n\n" + backupCodes,
-		Example: "  pipelined backup ls /var/lib/pipelined/backup",
+		Long: "Ls prints a line for each file, also for those below directories: its size in bytes, its\n" +
+			"chunks, messages and flows, the least and greatest time of its messages, and its damage.\n" +
+			"Directories of files that are being written (.pipelined-*.tmp) are left out." + backupHelp,
+		Example: "  pipelined backup ls --flows /var/lib/pipelined/backup",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return runBackup(cmd, func(j *backupJob) error { return j.list(cmd, args) })
+			return runBackup(cmd, func(ctx context.Context, j *backupJob) error {
+				return j.list(ctx, args, flows)
+			})
 		},
 	}
+	cmd.Flags().BoolVar(&flows, "flows", false, "print the names of the flows too, each with its messages")
+	return cmd
 }
 
-// listFormat has fixed widths, so that lines appear as files are read. The names,
-// which may be long, come last.
-const listFormat = "%15s %9s %12s %7s  %-30s  %-30s  %-8s  %s\n"
+// listFormat has fixed widths, so that lines appear as files are read. Paths, which
+// may be long, come last.
+const listFormat = "%15s %9s %12s %7s  %-30s  %-30s  %-9s  %s\n"
 
-func (j *backupJob) list(cmd *cobra.Command, paths []string) error {
+func (j *backupJob) list(ctx context.Context, paths []string, flows bool) error {
 	fmt.Fprintf(j.out, listFormat, "BYTES", "CHUNKS", "MESSAGES", "FLOWS", "FROM", "TO", "DAMAGE", "FILE")
-	ignore := visitor{
-		message: func(*pbfsview.Message) error { return nil },
-		damage:  func(*pbfsview.Damage) error { return nil },
-	}
-	for path, err := range pbfsview.Walk(paths) {
-		var s pbfsview.Summary
-		if err == nil {
-			s, err = j.read(cmd.Context(), path, ignore)
-		}
-		if err != nil {
-			if err := j.complain(exitIO, path, err); err != nil {
-				return err
-			}
-			continue
-		}
-		fmt.Fprintf(j.out, listFormat, humanize.Comma(s.Bytes), humanize.Comma(s.Chunks), humanize.Comma(s.Messages),
-			flowCount(s), timeText(s.First), timeText(s.Last), damageText(s), printablePath(path))
-		if err := j.flush(); err != nil {
+	return j.walk(paths, func(path string) error {
+		s, ok, err := j.read(ctx, path, visitor{})
+		if err != nil || !ok {
 			return err
 		}
-	}
-	return cmd.Context().Err()
+		from, to := "-", "-"
+		if s.Timed > 0 {
+			from, to = s.From.Format(time.RFC3339Nano), s.To.Format(time.RFC3339Nano)
+		}
+		fmt.Fprintf(j.out, listFormat, humanize.Comma(s.Bytes), humanize.Comma(s.Chunks), humanize.Comma(s.Messages),
+			flowCount(&s), from, to, damageText(&s), printablePath(path))
+		if flows {
+			j.listFlows(&s)
+		}
+		return j.out.Flush()
+	})
 }
 
-func flowCount(s pbfsview.Summary) string {
-	n, exact := s.Flows()
-	if !exact {
-		return humanize.Comma(int64(n)) + "+"
+func flowCount(s *pbfsview.Summary) string {
+	n := humanize.Comma(int64(len(s.Flows)))
+	if s.MoreFlows {
+		n += "+"
 	}
-	return humanize.Comma(int64(n))
+	return n
 }
 
-func timeText(t time.Time) string {
-	if t.IsZero() {
-		return "-"
+// listFlows prints messages and names below the columns of messages and flows.
+func (j *backupJob) listFlows(s *pbfsview.Summary) {
+	const format = "%38s %7s  %s\n"
+	for _, name := range slices.Sorted(maps.Keys(s.Flows)) {
+		fmt.Fprintf(j.out, format, humanize.Comma(s.Flows[name]), "", printable(name))
 	}
-	return t.Format(pbfsview.TimeFormat)
+	if s.MoreFlows {
+		fmt.Fprintf(j.out, format, "", "", "and more")
+	}
 }
 
 // damageText says in a few words what is wrong with a file.
-func damageText(s pbfsview.Summary) string {
+func damageText(s *pbfsview.Summary) string {
 	if s.Foreign {
 		return "not PBFS"
 	}
@@ -83,7 +89,7 @@ func damageText(s pbfsview.Summary) string {
 	if s.Undecodable > 0 {
 		parts = append(parts, fmt.Sprintf("%d undecodable", s.Undecodable))
 	}
-	if s.TornBytes > 0 {
+	if s.TornTail {
 		parts = append(parts, "torn tail")
 	}
 	if len(parts) == 0 {

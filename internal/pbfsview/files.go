@@ -2,7 +2,6 @@ package pbfsview
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"iter"
 	"os"
@@ -42,58 +41,40 @@ func notRegular(mode fs.FileMode) error {
 	return errors.New("is not a regular file")
 }
 
-// Walk yields the regular files among the paths and in the directories among them,
-// in lexical order below each. What cannot be listed is yielded with its error.
+// Walk yields the file that a path leads to, or all regular files below a directory
+// in lexical order. What cannot be looked at is yielded with its error.
 //
 // Below a directory, it leaves out what is neither file nor directory, and the
 // directories in which transports keep unfinished files. A link to a file is
 // yielded, one to a directory is not followed.
-func Walk(paths []string) iter.Seq2[string, error] {
+func Walk(root string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
-		for _, root := range paths {
-			if !walk(root, yield) {
-				return
-			}
+		info, err := os.Stat(root)
+		if err != nil || !info.IsDir() {
+			yield(root, err)
+			return
 		}
-	}
-}
-
-func walk(root string, yield func(string, error) bool) (more bool) {
-	info, err := os.Stat(root)
-	if err != nil || !info.IsDir() {
-		return yield(root, err)
-	}
-	// With a separator at its end, a link to a directory is followed.
-	err = filepath.WalkDir(root+string(filepath.Separator), func(path string, entry fs.DirEntry, err error) error {
-		path = filepath.Clean(path)
-		switch {
-		case err != nil:
+		// With a separator at its end, a root that is a link is followed. Errors
+		// that matter were yielded.
+		_ = filepath.WalkDir(root+string(filepath.Separator), func(path string, entry fs.DirEntry, err error) error {
+			path = filepath.Clean(path)
+			switch {
+			case err != nil:
+			case entry.IsDir():
+				if path != filepath.Clean(root) && unfinished(entry.Name()) {
+					return fs.SkipDir
+				}
+				return nil
+			case !leadsToFile(path, entry):
+				return nil
+			}
 			if !yield(path, err) {
-				return errStop
+				return fs.SkipAll
 			}
 			return nil
-		case entry.IsDir():
-			if unfinished(entry.Name()) && path != filepath.Clean(root) {
-				return fs.SkipDir
-			}
-			return nil
-		case !leadsToFile(path, entry):
-			return nil
-		case !yield(path, nil):
-			return errStop
-		}
-		return nil
-	})
-	if errors.Is(err, errStop) {
-		return false
+		})
 	}
-	if err != nil {
-		return yield(root, fmt.Errorf("list %s: %w", root, err))
-	}
-	return true
 }
-
-var errStop = errors.New("stop")
 
 func leadsToFile(path string, entry fs.DirEntry) bool {
 	if entry.Type()&fs.ModeSymlink == 0 {

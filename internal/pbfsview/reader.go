@@ -7,18 +7,10 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 
 	ingestv1 "github.com/pipelined/pipelined/proto/sift/ingest/v1"
 	"github.com/pipelined/pipelined/sdk/pbfs"
 )
-
-// MaxValues is the number of values that a message may have to be decoded. A
-// value may take 2 bytes in a file and takes about a hundred in memory.
-const MaxValues = 1 << 20
-
-// valuesField is the number of the field channel_values.
-const valuesField = 4
 
 // Reader reads the messages of a file that may be damaged.
 type Reader struct {
@@ -36,7 +28,7 @@ func NewReader(src io.ReaderAt, size int64) *Reader {
 	return &Reader{
 		src: src, size: size,
 		scanner: pbfs.NewScanner(src, size, pbfs.Limits{}),
-		summary: Summary{Bytes: max(size, 0), flows: newFlowSet()},
+		summary: Summary{Bytes: max(size, 0), Flows: map[string]int64{}},
 	}
 }
 
@@ -56,12 +48,12 @@ func (r *Reader) Next() (*Message, error) {
 	from := r.at + int64(size)
 	r.body = r.body[size+int(n):]
 	r.at = from + int64(n)
-	r.summary.Messages++
-	if err := r.message.decode(from, raw); err != nil {
-		r.summary.Undecodable++
-		return nil, &Damage{Kind: Undecodable, From: from, To: r.at, Cause: err}
+	if err := decode(raw, &r.message.pb); err != nil {
+		d := &Damage{Kind: Undecodable, From: from, To: r.at, Cause: err}
+		r.summary.addDamage(d)
+		return nil, d
 	}
-	r.summary.add(&r.message)
+	r.summary.addMessage(&r.message)
 	return &r.message, nil
 }
 
@@ -72,7 +64,7 @@ func (r *Reader) nextChunk() error {
 	c, err := r.scanner.Next()
 	if hole, ok := errors.AsType[*pbfs.Hole](err); ok {
 		d := r.damage(hole)
-		r.summary.damaged(d)
+		r.summary.addDamage(d)
 		return d
 	}
 	if err != nil {
@@ -106,8 +98,6 @@ func (r *Reader) guess() string {
 
 // Message is one row as a client sent it: the values of one flow at one time.
 type Message struct {
-	Offset int64 // of its first byte in the file, behind its length
-
 	pb ingestv1.IngestWithConfigDataStreamRequest
 }
 
@@ -122,34 +112,4 @@ func (m *Message) Time() (time.Time, bool) {
 		return time.Time{}, false
 	}
 	return t.AsTime(), true
-}
-
-func (m *Message) decode(offset int64, raw []byte) error {
-	m.Offset = offset
-	if err := checkValues(raw); err != nil {
-		return err
-	}
-	return proto.Unmarshal(raw, &m.pb)
-}
-
-// checkValues makes sure that decoding needs little memory.
-func checkValues(raw []byte) error {
-	if len(raw) <= 2*MaxValues { // 2 bytes for each value at least
-		return nil
-	}
-	values := 0
-	for len(raw) > 0 {
-		field, _, n := protowire.ConsumeField(raw)
-		if n < 0 {
-			return protowire.ParseError(n)
-		}
-		if field == valuesField {
-			values++
-		}
-		raw = raw[n:]
-	}
-	if values > MaxValues {
-		return fmt.Errorf("%d values, more than %d are not decoded", values, MaxValues)
-	}
-	return nil
 }
