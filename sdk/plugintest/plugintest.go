@@ -23,7 +23,7 @@ type Options struct {
 	// Flows are what encoders and transports are tried with; empty: one flow that
 	// has a channel of every type.
 	Flows []sdk.Flow
-	// Repeatable: a source gives the same rows each time it runs.
+	// Repeatable: a source that ends by itself gives the same rows each time.
 	Repeatable bool
 	// Registration is handed to a transport before anything is delivered; nil: no
 	// Register call. Its flows are set by the kit.

@@ -53,7 +53,7 @@ func (c *bodyCheck) attribute(a *sdk.Attribute, body sdk.Body, path []sdk.Step) 
 		c.problem(path, "Missing attribute", "The attribute %q is required.", a.Name)
 	case ok && !fits(a, value):
 		c.problem(path, "Wrong type", "The attribute %q has a value of another type than its schema says.", a.Name)
-	case ok && !permitted(a, value):
+	case ok && !permitted(a, value) && !isDefault(a, value):
 		c.problem(path, "Value not allowed", "The attribute %q must be one of %s.", a.Name, strings.Join(a.Allowed, ", "))
 	}
 }
@@ -92,7 +92,7 @@ func (c *bodyCheck) group(group sdk.OneOf, schema sdk.Schema, body sdk.Body, cou
 	for _, name := range group.Names {
 		value, ok := body.Attributes[name]
 		switch {
-		case ok && isDefault(schema, name, value):
+		case ok && hasDefault(schema, name, value):
 			filled++
 		case ok || counts[name] > 0:
 			chosen++
@@ -107,9 +107,14 @@ func (c *bodyCheck) group(group sdk.OneOf, schema sdk.Schema, body sdk.Body, cou
 	}
 }
 
-func isDefault(schema sdk.Schema, name string, value sdk.Value) bool {
+func hasDefault(schema sdk.Schema, name string, value sdk.Value) bool {
 	i := slices.IndexFunc(schema.Attributes, func(a sdk.Attribute) bool { return a.Name == name })
-	return i >= 0 && schema.Attributes[i].Default != nil && reflect.DeepEqual(*schema.Attributes[i].Default, value)
+	return i >= 0 && isDefault(&schema.Attributes[i], value)
+}
+
+// isDefault reports whether a value is the one of an attribute that is left out.
+func isDefault(a *sdk.Attribute, value sdk.Value) bool {
+	return a.Default != nil && reflect.DeepEqual(*a.Default, value)
 }
 
 func inside(path []sdk.Step, step sdk.Step) []sdk.Step {

@@ -134,7 +134,7 @@ func (s *EncoderStream) ask(b *Batch) error {
 	defer s.mu.Unlock()
 	switch {
 	case s.mu.closing:
-		return errStreamEnded
+		return ErrStreamEnded
 	case b.Sequence != s.mu.sent+1:
 		return fmt.Errorf("batch %d sent after batch %d", b.Sequence, s.mu.sent)
 	}

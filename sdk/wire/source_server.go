@@ -100,7 +100,7 @@ func (s sourceService) endRun() {
 
 func (s sourceService) run(source sdk.Source, stream runStream, start *pb.RunStart, region *shm.Region) error {
 	life := newLifetime(stream.Context())
-	defer life.end(errStreamEnded)
+	defer life.end(ErrStreamEnded)
 	out := newOutput(life, stream, region, start)
 	defer out.to.close()
 	// Recv returns when this call has: the goroutine is joined by Shutdown.

@@ -10,9 +10,9 @@ import (
 	"github.com/pipelined/pipelined/sdk/shm"
 )
 
-// errStreamEnded is the error of a send on a stream that is over; the receiving
-// side knows why.
-var errStreamEnded = errors.New("the stream to the other process has ended")
+// ErrStreamEnded is returned, or wrapped, by sends on a stream that is over. Recv
+// knows why; after a good end it is no failure.
+var ErrStreamEnded = errors.New("the stream to the other process has ended")
 
 // lifetime is the context of a stream, not of a call: a call that waits for room
 // ends with the call's context or with the stream.
@@ -53,11 +53,11 @@ func (s *sender[M]) send(m *M) error {
 // sendLocked is for callers that hold mu because they decide the order.
 func (s *sender[M]) sendLocked(m *M) error {
 	if s.closed {
-		return errStreamEnded
+		return ErrStreamEnded
 	}
 	if err := s.stream.Send(m); err != nil {
 		if err == io.EOF {
-			return errStreamEnded
+			return ErrStreamEnded
 		}
 		return fmt.Errorf("send to the other process: %w", err)
 	}

@@ -77,7 +77,7 @@ func (h *hostStream[Req, Res]) recv() (*Res, error) {
 		// The plugin's side has returned: nobody uses the slots any more.
 		h.claims.free()
 		h.ended = io.EOF
-		h.life.end(errStreamEnded)
+		h.life.end(ErrStreamEnded)
 		return nil, io.EOF
 	}
 	if cause := context.Cause(h.life.ctx); cause != nil {
@@ -109,7 +109,7 @@ func checkRegion(r *shm.Region, want shm.Direction) error {
 // unlessEnded hides that a message could not be sent because the stream is over:
 // what is still coming in is read nevertheless.
 func unlessEnded(err error) error {
-	if err == errStreamEnded {
+	if err == ErrStreamEnded {
 		return nil
 	}
 	return err

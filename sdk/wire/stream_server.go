@@ -79,7 +79,7 @@ func serveBatches[Req, Res any](
 		sendRelease: func(r *pb.Release) error { return b.send.send(sh.sendRelease(r)) },
 		sendCredit:  func(c *pb.Credit) error { return b.send.send(sh.sendCredit(c)) },
 	}
-	defer b.life.end(errStreamEnded)
+	defer b.life.end(ErrStreamEnded)
 	defer b.to.close()
 	return b.serve(begin(b))
 }

@@ -86,7 +86,7 @@ func (s transportService) Deliver(stream grpc.BidiStreamingServer[pb.DeliverRequ
 	}
 	defer claims.free()
 	c := &deliverCall{server: s.Server, transport: transport, life: newLifetime(stream.Context())}
-	defer c.life.end(errStreamEnded)
+	defer c.life.end(ErrStreamEnded)
 	c.send.stream = stream
 	c.mu.open = map[uint64]*deliveryStream{}
 	c.in = &inlet{
