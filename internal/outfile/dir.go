@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 )
 
 // ErrClosed is returned by the methods of a Dir after its Close.
@@ -148,8 +149,11 @@ func makeDirs(files FS, path string) error {
 	if err == nil {
 		return files.SyncDir(filepath.Dir(path))
 	}
-	if info, statErr := os.Stat(path); statErr == nil && info.IsDir() {
+	switch info, statErr := os.Stat(path); {
+	case statErr == nil && info.IsDir():
 		return nil // it exists, whatever Mkdir says of a directory that may not be written
+	case statErr == nil:
+		return &fs.PathError{Op: "mkdir", Path: path, Err: syscall.ENOTDIR} // rather than EEXIST
 	}
 	return err
 }

@@ -464,6 +464,7 @@ func TestUnusableDirectories(t *testing.T) {
 		err := d.Open()
 		require.Error(t, err)
 		assert.Contains(t, err.Error(), "destination directory "+path)
+		assert.Equal(t, path != "/proc/nowhere", outfile.Lasting(err), "%v", err)
 		_, err = d.NewSet()
 		assert.ErrorIs(t, err, outfile.ErrClosed)
 		require.NoError(t, d.Close())
