@@ -37,6 +37,11 @@ type subjectSource struct {
 }
 
 func subjectPlugin(name string) sdk.Plugin {
+	var kind string
+	var rows int
+	if n, _ := fmt.Sscanf(name, "bench %s %d", &kind, &rows); n == 2 {
+		return benchPlugin(kind, rows)
+	}
 	return sdk.NewSource(sdk.Info{Name: "subject", Version: "7"}, sdk.SourceCapabilities{}, struct{}{},
 		func(s sdk.Settings, _ struct{}) (sdk.Source, error) { return &subjectSource{name, s}, nil })
 }
