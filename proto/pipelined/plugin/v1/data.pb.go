@@ -884,8 +884,10 @@ func (x *Release) GetSlots() []uint32 {
 }
 
 // Credit is what the receiver of inline payloads permits, as totals since the
-// stream began. A sender that reached either total waits for the next Credit.
-// Announcements, barriers and control messages need no credit.
+// stream began: nothing until the first Credit, which the receiver sends at once.
+// A sender that reached either total waits for the next Credit; the last payload
+// may go beyond the total of bytes. Announcements, barriers and control messages
+// need no credit.
 type Credit struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Batches       uint64                 `protobuf:"varint,1,opt,name=batches,proto3" json:"batches,omitempty"`

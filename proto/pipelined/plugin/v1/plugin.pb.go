@@ -1881,6 +1881,7 @@ type PathStep_Block struct {
 }
 
 type PathStep_Index struct {
+	// Of a list's item, from 0.
 	Index uint32 `protobuf:"varint,3,opt,name=index,proto3,oneof"`
 }
 
@@ -2279,8 +2280,9 @@ func (x *Ping) GetNonce() uint64 {
 // Drain asks the plugin to finish: a source emits nothing more but still
 // listens for acks, the others finish what they hold.
 type Drain struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	DeadlineNs    int64                  `protobuf:"varint,1,opt,name=deadline_ns,json=deadlineNs,proto3" json:"deadline_ns,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Time left for it, counted from the arrival of the message; 0 = no limit.
+	DeadlineNs    int64 `protobuf:"varint,1,opt,name=deadline_ns,json=deadlineNs,proto3" json:"deadline_ns,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
