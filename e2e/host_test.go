@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -48,7 +49,8 @@ type options struct {
 	noData  bool      // do not pass --data-dir
 	stdout  io.Writer // instead of the transcript, for terminals
 	stdin   *os.File
-	dir     string // working directory
+	dir     string   // working directory
+	through []string // a command that executes the program, with its arguments
 }
 
 // start starts the program. It is killed at the end of the test; nothing of it may
@@ -69,7 +71,8 @@ func start(t *testing.T, o options, args ...string) *host {
 	if !o.noData && len(args) > 0 && (args[0] == "run" || args[0] == "validate") {
 		args = append([]string{args[0], "--data-dir", h.dataDir}, args[1:]...)
 	}
-	h.cmd = exec.Command(binary(), args...)
+	command := slices.Concat(o.through, []string{binary()}, args)
+	h.cmd = exec.Command(command[0], command[1:]...)
 	h.cmd.Env = append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + tmp, "TMPDIR=" + tmp, apiKey + "=a-key",
 	}, o.env...)
