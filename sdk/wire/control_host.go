@@ -23,7 +23,7 @@ type ControlEvent interface{ controlEvent() }
 // Pong answers a Ping.
 type Pong struct{ Nonce uint64 }
 
-// Drained: nothing is left to do; the process may be ended.
+// Drained says that nothing is left to do; the process may be ended.
 type Drained struct{}
 
 // HealthChanged reports the plugin's health.

@@ -140,6 +140,7 @@ func TestSourceLies(t *testing.T) {
 		"two ends":        {[]any{&pb.Finished{}, &pb.Finished{}}, "finished twice"},
 		"progress":        {[]any{&pb.Progress{Flow: 1}}, "flow 1 was not announced"},
 		"dropped":         {[]any{&pb.Dropped{Flow: 1}}, "flow 1 was not announced"},
+		"dropped of none": {[]any{&pb.Dropped{Flow: 0, Rows: 1}, &pb.Dropped{Flow: 2}}, "flow 2 was not announced"},
 		"ack of no batch": {[]any{&pb.AckWanted{Sequence: 1}}, "wants batch 1 acknowledged"},
 		"a long name":     {flow(func(a *pb.FlowAnnouncement) { a.Flow.Name = strings.Repeat("n", 17<<10); refingerprint(a) }), "17408 bytes"},
 	} {

@@ -78,6 +78,9 @@ func Configure(ctx context.Context, conn grpc.ClientConnInterface, args Configur
 		},
 	}
 	for _, r := range args.Regions {
+		if r == nil {
+			continue // where there is no shared memory
+		}
 		if err := checkRegion(r, r.Direction()); err != nil {
 			return nil, err
 		}

@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"context"
 	"errors"
 	"testing"
 	"time"
@@ -170,12 +169,7 @@ func TestConfigure(t *testing.T) {
 	}
 }
 
-type metered struct {
-	nothing
-	toy
-}
-
-func (metered) Shutdown(context.Context) error { return nil }
+type metered struct{ toy }
 
 func (metered) Metrics() []sdk.Metric {
 	return []sdk.Metric{{Name: "rows_total", Type: sdk.Counter, Value: 3, Labels: map[string]string{"a": "b"}, Help: "h"}}

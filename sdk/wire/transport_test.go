@@ -211,8 +211,10 @@ func TestAnswers(t *testing.T) {
 		"send panics":      {opens(&sinkStream{send: func(context.Context, *sdk.Delivery) error { panic(2) }}), OutcomeFailed, &sdk.Error{Class: sdk.ClassPermanent, Code: 13, Message: "plugin code panicked in Send: 2"}},
 		"finish panics":    {opens(&sinkStream{finish: func(context.Context) (sdk.Finished, error) { panic(3) }}), OutcomeFailed, &sdk.Error{Class: sdk.ClassPermanent, Code: 13, Message: "plugin code panicked in Finish: 3"}},
 		"destination ends": {opens(&watched{done: closed}), OutcomeEndedEarly, nil},
-		"destination fails": {opens(&watched{done: closed, sinkStream: sinkStream{finish: failing(sdk.Permanent(failed))}}), OutcomeFailed,
-			&sdk.Error{Class: sdk.ClassPermanent, Code: 2, Message: "broken pipe"}},
+		"destination fails": {
+			opens(&watched{done: closed, sinkStream: sinkStream{finish: failing(sdk.Permanent(failed))}}), OutcomeFailed,
+			&sdk.Error{Class: sdk.ClassPermanent, Code: 2, Message: "broken pipe"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			region := newRegion(t, shm.ToPlugin, 8<<10, 2)
