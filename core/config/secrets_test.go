@@ -125,8 +125,11 @@ func secretPlaces() []string {
 // TestNoSecretInDiagnostics puts secrets into every place that an error may quote.
 func TestNoSecretInDiagnostics(t *testing.T) {
 	files := newSecretFiles(t)
-	for _, place := range secretPlaces() {
-		for _, secret := range secretExpressions() {
+	for i, place := range secretPlaces() {
+		for j, secret := range secretExpressions() {
+			if testing.Short() && (i+j)%8 != 0 {
+				continue // a part of them is enough to find data races
+			}
 			files.check(t, secretPrelude+strings.ReplaceAll(place, "@", secret))
 		}
 	}
