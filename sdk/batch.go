@@ -95,7 +95,7 @@ func (b *Batch) Parse(flow *Flow, raw []byte) error {
 	case rows < 1 || rows > MaxRowsInBatch:
 		return fmt.Errorf("flow batch has %d rows: want 1 to %d", rows, MaxRowsInBatch)
 	case channels != len(flow.Channels):
-		return fmt.Errorf("flow batch has %d channels, flow %q has %d", channels, flow.Name, len(flow.Channels))
+		return fmt.Errorf("flow batch has %d channels, flow %.100q has %d", channels, flow.Name, len(flow.Channels))
 	case present > channels:
 		return fmt.Errorf("flow batch has %d columns of %d channels", present, channels)
 	}
@@ -143,7 +143,7 @@ func (b *Batch) parseColumns(bitmap, directory []byte, end int) error {
 			b.used = append(b.used, i)
 			var err error
 			if end, err = b.parseColumn(&b.columns[i], directory, end); err != nil {
-				return fmt.Errorf("column %q: %w", b.channels[i].Name, err)
+				return fmt.Errorf("column %.100q: %w", b.channels[i].Name, err)
 			}
 			directory = directory[batchDirectory:]
 		}

@@ -315,9 +315,9 @@ func (b *Builder) BitField(channel int, v []byte) error {
 	name := b.flow.Channels[channel].Name
 	switch {
 	case len(v) == 0 || c.present() && c.width != len(v):
-		return fmt.Errorf("bit field %q has %d bytes, want %d", name, len(v), max(1, c.width))
+		return fmt.Errorf("bit field %.100q has %d bytes, want %d", name, len(v), max(1, c.width))
 	case len(v) > MaxPayloadBytes/len(b.times):
-		return fmt.Errorf("bit field %q has %d bytes, too many for a batch of %d rows", name, len(v), len(b.times))
+		return fmt.Errorf("bit field %.100q has %d bytes, too many for a batch of %d rows", name, len(v), len(b.times))
 	}
 	c.width = len(v)
 	c = b.slot(channel, BitField)

@@ -110,5 +110,5 @@ type Refused struct {
 
 // String returns the refusal for a person.
 func (r Refused) String() string {
-	return fmt.Sprintf("row %d, channel %q: %s", r.Row, r.Channel, r.Reason)
+	return fmt.Sprintf("row %d, channel %.100q: %s", r.Row, r.Channel, r.Reason)
 }

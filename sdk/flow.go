@@ -123,20 +123,20 @@ func (f *Flow) Check() error {
 	case len(f.Name) > MaxNameBytes:
 		return fmt.Errorf("flow name has %d bytes, the limit is %d", len(f.Name), MaxNameBytes)
 	case !utf8.ValidString(f.Name):
-		return fmt.Errorf("flow name %q is not UTF-8", f.Name)
+		return fmt.Errorf("flow name %.100q is not UTF-8", f.Name)
 	case len(f.Channels) == 0:
-		return fmt.Errorf("flow %q has no channels", f.Name)
+		return fmt.Errorf("flow %.100q has no channels", f.Name)
 	case len(f.Channels) > MaxChannels:
-		return fmt.Errorf("flow %q has %d channels, the limit is %d", f.Name, len(f.Channels), MaxChannels)
+		return fmt.Errorf("flow %.100q has %d channels, the limit is %d", f.Name, len(f.Channels), MaxChannels)
 	}
 	seen := make(map[string]struct{}, len(f.Channels))
 	for i := range f.Channels {
 		c := &f.Channels[i]
 		if err := c.check(); err != nil {
-			return fmt.Errorf("flow %q: channel %d: %w", f.Name, i, err)
+			return fmt.Errorf("flow %.100q: channel %d: %w", f.Name, i, err)
 		}
 		if _, twice := seen[c.Name]; twice {
-			return fmt.Errorf("flow %q has two channels %q", f.Name, c.Name)
+			return fmt.Errorf("flow %.100q has two channels %.100q", f.Name, c.Name)
 		}
 		seen[c.Name] = struct{}{}
 	}
@@ -150,9 +150,9 @@ func (c *Channel) check() error {
 	case len(c.Name) > MaxNameBytes:
 		return fmt.Errorf("name has %d bytes, the limit is %d", len(c.Name), MaxNameBytes)
 	case !utf8.ValidString(c.Name):
-		return fmt.Errorf("name %q is not UTF-8", c.Name)
+		return fmt.Errorf("name %.100q is not UTF-8", c.Name)
 	case !c.Type.Valid():
-		return fmt.Errorf("%q has unknown type %d", c.Name, c.Type)
+		return fmt.Errorf("%.100q has unknown type %d", c.Name, c.Type)
 	}
 	return nil
 }
@@ -240,9 +240,9 @@ func (f *Flow) Difference(b *Flow) string {
 	for i := range max(len(f.Channels), len(b.Channels)) {
 		switch {
 		case i >= len(b.Channels):
-			out = append(out, fmt.Sprintf("channel %q is missing", f.Channels[i].Name))
+			out = append(out, fmt.Sprintf("channel %.100q is missing", f.Channels[i].Name))
 		case i >= len(f.Channels):
-			out = append(out, fmt.Sprintf("channel %q is new", b.Channels[i].Name))
+			out = append(out, fmt.Sprintf("channel %.100q is new", b.Channels[i].Name))
 		default:
 			if d := f.Channels[i].difference(&b.Channels[i]); d != "" {
 				out = append(out, fmt.Sprintf("channel %d: %s", i+1, d))
@@ -259,17 +259,17 @@ func (f *Flow) Difference(b *Flow) string {
 func (c *Channel) difference(d *Channel) string {
 	switch {
 	case c.Name != d.Name:
-		return fmt.Sprintf("name %q, now %q", c.Name, d.Name)
+		return fmt.Sprintf("name %.100q, now %.100q", c.Name, d.Name)
 	case c.Type != d.Type:
-		return fmt.Sprintf("type of %q is %s, now %s", c.Name, c.Type, d.Type)
+		return fmt.Sprintf("type of %.100q is %s, now %s", c.Name, c.Type, d.Type)
 	case c.Unit != d.Unit:
-		return fmt.Sprintf("unit of %q is %q, now %q", c.Name, c.Unit, d.Unit)
+		return fmt.Sprintf("unit of %.100q is %.100q, now %.100q", c.Name, c.Unit, d.Unit)
 	case c.Description != d.Description:
-		return fmt.Sprintf("description of %q is %q, now %q", c.Name, c.Description, d.Description)
+		return fmt.Sprintf("description of %.100q is %.100q, now %.100q", c.Name, c.Description, d.Description)
 	case fmt.Sprint(c.Enum) != fmt.Sprint(d.Enum):
-		return fmt.Sprintf("enum values of %q differ", c.Name)
+		return fmt.Sprintf("enum values of %.100q differ", c.Name)
 	case fmt.Sprint(c.BitField) != fmt.Sprint(d.BitField):
-		return fmt.Sprintf("bit field elements of %q differ", c.Name)
+		return fmt.Sprintf("bit field elements of %.100q differ", c.Name)
 	}
 	return ""
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"unicode"
+	"unicode"
 
 	"github.com/dustin/go-humanize"
 

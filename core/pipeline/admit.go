@@ -38,7 +38,7 @@ func (a *admitter) encoded(ctx context.Context, j job, e wire.Encoded, format st
 	}
 	account := j.flow.flow.Account
 	for _, r := range e.Refused {
-		account.Refused.Add(fmt.Sprintf("channel %q: %s", r.Channel, r.Reason), 1)
+		account.Refused.Add(fmt.Sprintf("channel %.100q: %s", r.Channel, r.Reason), 1)
 	}
 	if e.Count == 0 {
 		j.rows.Release()

@@ -57,13 +57,13 @@ func (t *flowTable) add(def sdk.Flow, replayable bool) (*knownFlow, error) {
 	defer t.mu.Unlock()
 	if known := t.mu.flows[id]; known != nil {
 		if known.fingerprint != fingerprint {
-			return nil, fmt.Errorf("flow %q was announced with other channels before: %s",
+			return nil, fmt.Errorf("flow %.100q was announced with other channels before: %s",
 				def.Name, known.flow.Flow.Difference(&def))
 		}
 		return known, nil
 	}
 	if len(t.mu.flows) >= maxFlows {
-		return nil, fmt.Errorf("flow %q: the pipeline already has %d flows", def.Name, maxFlows)
+		return nil, fmt.Errorf("flow %.100q: the pipeline already has %d flows", def.Name, maxFlows)
 	}
 	known := &knownFlow{
 		flow: &delivery.Flow{

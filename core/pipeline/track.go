@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -12,6 +13,7 @@ import (
 	"github.com/pipelined/pipelined/core/config"
 	"github.com/pipelined/pipelined/core/delivery"
 	"github.com/pipelined/pipelined/sdk"
+	"github.com/pipelined/pipelined/sdk/wire"
 )
 
 // registerTimeout bounds one attempt to register flows at a destination.
@@ -87,6 +89,11 @@ func (t *track) announceAll(ctx context.Context, flows []*delivery.Flow) error {
 // permanent.
 func (t *track) announce(ctx context.Context, flows []*delivery.Flow) error {
 	r := t.registration(flows)
+	for i := range r.Flows {
+		if err := r.Flows[i].Check(); err != nil { // their channels may have longer names now
+			return sdk.Permanent(fmt.Errorf("transport %s cannot register: %w; see channel_names", t.delivery.Name(), err))
+		}
+	}
 	wait := t.block.Retry.Initial
 	var last error // what the destination, or the way to it, said last
 	for {
@@ -100,7 +107,7 @@ func (t *track) announce(ctx context.Context, flows []*delivery.Flow) error {
 			t.noteWaiting(failure.Text(), last)
 			last = err
 		}
-		if failure.Class == sdk.ClassPermanent {
+		if failure.Class == sdk.ClassPermanent || errors.Is(err, wire.ErrContract) {
 			return sdk.Permanent(fmt.Errorf("transport %s cannot register: %s", t.delivery.Name(), failure.Text()))
 		}
 		pause := max(failure.Delay, wait/2+rand.N(wait/2+1))
@@ -129,7 +136,7 @@ func (t *track) try(ctx context.Context, r sdk.Registration) (sdk.Registered, er
 
 func (t *track) bind(r sdk.Registered, flows []*delivery.Flow) error {
 	for _, c := range r.Conflicts {
-		return sdk.Permanent(fmt.Errorf("transport %s: the destination has flow %q with other content: %s; "+
+		return sdk.Permanent(fmt.Errorf("transport %s: the destination has flow %.100q with other content: %s; "+
 			"use another flow name or client key", t.delivery.Name(), c.Flow, c.Difference))
 	}
 	for _, f := range flows {

@@ -113,6 +113,8 @@ func fromStatus(err error) error {
 		return fmt.Errorf("plugin call: %w: %s", context.Canceled, text)
 	case codes.DeadlineExceeded:
 		return fmt.Errorf("plugin call: %w: %s", context.DeadlineExceeded, text)
+	case codes.InvalidArgument: // it does not like what the host says, and never will
+		return sdk.Permanent(fmt.Errorf("plugin call: %s: %s", st.Code(), text))
 	case codes.Unimplemented:
 		return broken("it does not serve this call: %s", text)
 	}
