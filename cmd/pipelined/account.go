@@ -8,7 +8,6 @@ import (
 	"strings"
 	"text/tabwriter"
 	"unicode"
-	"unicode"
 
 	"github.com/dustin/go-humanize"
 
