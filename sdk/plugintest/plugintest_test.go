@@ -51,10 +51,10 @@ func TestBadPlugins(t *testing.T) {
 		"bad program, hangs":     {[]string{"start"}, "the plugin took more than"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			o := countOptions()
-			o.Timeout = 4 * time.Second
 			if strings.Contains(tc.want, "took more than") {
-				o.Timeout = 1500 * time.Millisecond
+				o.Timeout = 3 * time.Second
 			}
 			if !strings.Contains(name, "source") {
 				o.Config = sdk.Body{}
