@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	leastClass = 12 // 4 KiB
-	classes    = 11 // up to 4 MiB
+	leastClass = 9  // 512 bytes: small batches are kept for a whole checkpoint interval
+	classes    = 14 // up to 4 MiB
 )
 
 // Pool holds memory for payloads by sizes of powers of two. The zero value is
