@@ -5,9 +5,7 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strings"
 	"text/tabwriter"
-	"unicode"
 
 	"github.com/dustin/go-humanize"
 
@@ -84,34 +82,6 @@ func printPaths(out io.Writer, t pipeline.TrackStatus) {
 		fmt.Fprintf(out, "    … %d before these\n", hidden)
 	}
 	for _, path := range shown {
-		fmt.Fprintf(out, "    %s\n", printable(path))
+		fmt.Fprintf(out, "    %s\n", printableLine(path))
 	}
-}
-
-// maxShown bounds a foreign name on the terminal, in runes.
-const maxShown = 200
-
-// printable makes foreign text safe for a terminal.
-func printable(text string) string {
-	var b strings.Builder
-	n := 0
-	for _, r := range text {
-		if n++; n > maxShown {
-			b.WriteRune('…')
-			break
-		}
-		b.WriteRune(printableRune(r))
-	}
-	return b.String()
-}
-
-// printablePath makes a path, or an error that may contain one, safe for a
-// terminal. It is not cut: the system bounds paths.
-func printablePath(path string) string { return strings.Map(printableRune, path) }
-
-func printableRune(r rune) rune {
-	if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
-		return unicode.ReplacementChar
-	}
-	return r
 }

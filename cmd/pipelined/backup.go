@@ -75,7 +75,7 @@ func (j *backupJob) complain(code int, path string, problem error) error {
 	if e, ok := errors.AsType[*fs.PathError](problem); ok {
 		path, problem = e.Path, e.Err
 	}
-	fmt.Fprintf(j.errs, "pipelined: %s: %s\n", printablePath(path), printablePath(problem.Error()))
+	fmt.Fprintf(j.errs, "pipelined: %s: %s\n", printableLine(path), printableLine(problem.Error()))
 	return nil
 }
 
@@ -96,7 +96,7 @@ func (j *backupJob) walk(paths []string, visit func(path string) error) error {
 			}
 		}
 		if !found {
-			fmt.Fprintf(j.errs, "pipelined: %s: no files in this directory\n", printablePath(root))
+			fmt.Fprintf(j.errs, "pipelined: %s: no files in this directory\n", printableLine(root))
 		}
 	}
 	return nil

@@ -50,7 +50,7 @@ func (j *backupJob) list(ctx context.Context, paths []string, flows bool) error 
 			from, to = s.From.Format(time.RFC3339Nano), s.To.Format(time.RFC3339Nano)
 		}
 		fmt.Fprintf(j.out, listFormat, humanize.Comma(s.Bytes), humanize.Comma(s.Chunks), humanize.Comma(s.Messages),
-			flowCount(&s), from, to, damageText(&s), printablePath(path))
+			flowCount(&s), from, to, damageText(&s), printableLine(path))
 		if flows {
 			j.listFlows(&s)
 		}

@@ -50,9 +50,9 @@ func (j *backupJob) verify(ctx context.Context, paths []string) error {
 }
 
 func (j *backupJob) verifyFile(ctx context.Context, path string) (s pbfsview.Summary, ok bool, err error) {
-	shown := printablePath(path)
+	shown := printableLine(path)
 	list := damageList{print: func(problem error) error {
-		_, err := fmt.Fprintf(j.out, "%s: %s\n", shown, printablePath(problem.Error()))
+		_, err := fmt.Fprintf(j.out, "%s: %s\n", shown, printableLine(problem.Error()))
 		return err
 	}}
 	s, ok, err = j.read(ctx, path, visitor{damage: list.add})

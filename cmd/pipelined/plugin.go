@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"strings"
 	"text/tabwriter"
@@ -45,10 +47,10 @@ func newPluginList(g *globals) *cobra.Command {
 						version = d.Info.Version
 					}
 				}
-				fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", e.Kind, e.Name, version, where(e), printable(e.Problem))
+				fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", e.Kind, e.Name, printable(version), where(e), printable(e.Problem))
 			}
 			for _, problem := range p.catalog.Problems() {
-				cmd.PrintErrln("not used:", problem)
+				cmd.PrintErrln("not used:", printableLine(problem.Error()))
 			}
 			return table.Flush()
 		},
@@ -59,7 +61,7 @@ func where(e plugin.Entry) string {
 	if e.Bundled {
 		return "bundled"
 	}
-	return e.Path
+	return printableLine(e.Path)
 }
 
 func newPluginDocs(g *globals) *cobra.Command {
@@ -79,27 +81,38 @@ func newPluginDocs(g *globals) *cobra.Command {
 				return err
 			}
 			defer p.close()
-			for _, e := range p.catalog.List() {
-				if e.Problem != "" || len(args) == 2 && (e.Kind.String() != args[0] || e.Name != args[1]) {
-					continue
-				}
-				d, err := p.describe(cmd.Context(), e.Kind, e.Name)
-				if err != nil {
-					return &exitError{exitUnavailable, err}
-				}
-				writePluginDocs(cmd.OutOrStdout(), d)
-				if len(args) == 2 {
-					return nil
-				}
+			text, err := pluginDocs(cmd.Context(), p, args)
+			if err != nil {
+				return err
 			}
-			if len(args) == 2 {
-				return unknownPlugin(p, args[0], args[1])
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "Every plugin process inherits these environment variables: %s.\n",
-				strings.Join(plugin.InheritedVariables(), ", "))
-			return nil
+			_, err = io.WriteString(cmd.OutOrStdout(), printableText(text))
+			return err
 		},
 	}
+}
+
+// pluginDocs describes all plugins, or the one that args name by kind and name.
+func pluginDocs(ctx context.Context, p *plugins, args []string) (string, error) {
+	var out strings.Builder
+	for _, e := range p.catalog.List() {
+		if e.Problem != "" || len(args) == 2 && (e.Kind.String() != args[0] || e.Name != args[1]) {
+			continue
+		}
+		d, err := p.describe(ctx, e.Kind, e.Name)
+		if err != nil {
+			return "", &exitError{exitUnavailable, err}
+		}
+		writePluginDocs(&out, d)
+	}
+	if len(args) == 2 {
+		if out.Len() == 0 {
+			return "", unknownPlugin(p, args[0], args[1])
+		}
+		return out.String(), nil
+	}
+	fmt.Fprintf(&out, "Every plugin process inherits these environment variables: %s.\n",
+		strings.Join(plugin.InheritedVariables(), ", "))
+	return out.String(), nil
 }
 
 func unknownPlugin(p *plugins, kind, name string) error {

@@ -57,11 +57,11 @@ func writeSchema(out io.Writer, s sdk.Schema, path string) {
 		fmt.Fprintln(out)
 	}
 	for _, g := range s.OneOf {
-		rule := "At most one"
+		rule := "At most one of `%s` may be given.\n\n"
 		if g.Required {
-			rule = "Exactly one"
+			rule = "One of `%s` must be given, and no more.\n\n"
 		}
-		fmt.Fprintf(out, "%s of `%s` may be given.\n\n", rule, strings.Join(g.Names, "`, `"))
+		fmt.Fprintf(out, rule, strings.Join(g.Names, "`, `"))
 	}
 	for _, b := range s.Blocks {
 		name := b.Type

@@ -25,12 +25,14 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(longFlags(args))
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	addStandardCommands(root)
+	strictArgs(root)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
 	}
 	if e, ok := errors.AsType[*exitError](err); !ok || e.cause != nil {
-		fmt.Fprintf(stderr, "pipelined: %v\n", err)
+		fmt.Fprintf(stderr, "pipelined: %s\n", printableText(err.Error()))
 	}
 	return exitCode(err)
 }
@@ -56,22 +58,49 @@ func newRoot() *cobra.Command {
 		return usage(fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath()))
 	})
 	root.AddCommand(newRun(g), newValidate(g), newFmt(g), newPlugin(g), newBackup(), newVersion())
-	wrapArgs(root)
 	return root
 }
 
-// wrapArgs makes wrong arguments usage errors for every command.
-func wrapArgs(cmd *cobra.Command) {
+// addStandardCommands adds help and completion, whose parents are known now. By
+// default, they end well when they do not know their argument.
+func addStandardCommands(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch cmd.Name() {
+		case "help":
+			cmd.Args = func(_ *cobra.Command, args []string) error {
+				topic, rest, err := root.Find(args)
+				if err == nil && len(rest) > 0 {
+					err = fmt.Errorf("unknown command %q for %q", rest[0], topic.CommandPath())
+				}
+				return err
+			}
+		case "completion":
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
+}
+
+// strictArgs makes wrong arguments usage errors for every command.
+func strictArgs(cmd *cobra.Command) {
+	cmd.SuggestionsMinimumDistance = 2
 	if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
-			if err := check(cmd, args); err != nil {
-				return usage(fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath()))
+			err := check(cmd, args)
+			if err == nil {
+				return nil
 			}
-			return nil
+			if len(args) > 0 {
+				if names := cmd.SuggestionsFor(args[0]); len(names) > 0 {
+					err = fmt.Errorf("%w; did you mean %q?", err, names[0])
+				}
+			}
+			return usage(fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath()))
 		}
 	}
 	for _, sub := range cmd.Commands() {
-		wrapArgs(sub)
+		strictArgs(sub)
 	}
 }
 
