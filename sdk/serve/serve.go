@@ -48,7 +48,7 @@ type Process struct {
 // Main serves the plugin and exits the process.
 func Main(p sdk.Plugin) {
 	// Not ignored but caught: ignoring would be inherited by children.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	stdout, err := takeStdout()
 	if err == nil {
 		err = Run(context.Background(), p, Process{
