@@ -29,6 +29,11 @@ type plugins struct {
 }
 
 func (g *globals) plugins(logger *slog.Logger) (*plugins, error) {
+	for _, dir := range g.pluginDirs { // the others need not exist
+		if _, err := os.Stat(dir); err != nil {
+			return nil, usage(fmt.Errorf("--plugin-dir: %w", err))
+		}
+	}
 	p := &plugins{bundled: bundled(), logger: logger}
 	var ids []plugin.ID
 	for _, b := range p.bundled {
@@ -71,11 +76,12 @@ func (p *plugins) find(kind sdk.Kind, name string) (sdk.Plugin, bool) {
 	return p.bundled[i], true
 }
 
-// Known returns the names of the plugins of a kind.
+// Known returns the names of the plugins of a kind, also of those that are refused:
+// asking for one says why.
 func (p *plugins) Known(kind sdk.Kind) []string {
 	var names []string
 	for _, e := range p.catalog.List() {
-		if e.Kind == kind && e.Problem == "" {
+		if e.Kind == kind && !slices.Contains(names, e.Name) {
 			names = append(names, e.Name)
 		}
 	}
@@ -130,7 +136,7 @@ func (p *plugins) ask(ctx context.Context, kind sdk.Kind, name string, question 
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, askTimeout, fmt.Errorf("it did not answer within %s", askTimeout))
 	defer cancel()
 	process, err := launcher.Launch(ctx, spec, plugin.Options{Logger: p.logger})
 	if err != nil {

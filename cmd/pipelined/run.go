@@ -179,7 +179,10 @@ func (o *loadOptions) load(cmd *cobra.Command, g *globals, p *plugins, path, dat
 	if err := g.printDiagnostics(cmd.ErrOrStderr(), diagnostics); err != nil {
 		return nil, err
 	}
-	if diagnostics.HasErrors() {
+	switch {
+	case diagnostics.Unavailable():
+		return nil, &exitError{code: exitUnavailable}
+	case diagnostics.HasErrors():
 		return nil, &exitError{code: exitConfig}
 	}
 	return c, nil

@@ -22,6 +22,8 @@ type Diagnostic struct {
 	// wrong -var option, has a range in a made-up file named after the option.
 	Subject hcl.Range
 	Snippet Snippet
+	// Unavailable: not the file is wrong; a plugin could not be asked.
+	Unavailable bool
 }
 
 // Snippet is the source line that a diagnostic points at, with secrets masked.
@@ -35,6 +37,17 @@ type Diagnostics []Diagnostic
 
 // HasErrors reports whether one of them is an error.
 func (d Diagnostics) HasErrors() bool { return d.errors() > 0 }
+
+// Unavailable reports whether there are errors, and all of them are plugins that
+// could not be asked.
+func (d Diagnostics) Unavailable() bool {
+	for _, one := range d {
+		if one.Severity == sdk.SeverityError && !one.Unavailable {
+			return false
+		}
+	}
+	return d.HasErrors()
+}
 
 func (d Diagnostics) errors() int {
 	n := 0
@@ -65,6 +78,19 @@ type report struct {
 
 func (r *report) error(at hcl.Range, summary, detail string, args ...any) {
 	r.add(sdk.SeverityError, at, summary, fmt.Sprintf(detail, args...))
+}
+
+// unavailable reports that a plugin could not be asked, and why.
+func (r *report) unavailable(at hcl.Range, summary, detail string, err error) {
+	detail += ": " + err.Error()
+	if !strings.Contains(detail, "\n") { // otherwise it ends with what the plugin wrote
+		detail += "."
+	}
+	n := len(r.found)
+	r.add(sdk.SeverityError, at, summary, detail)
+	if len(r.found) > n {
+		r.found[n].Unavailable = true
+	}
 }
 
 func (r *report) warning(at hcl.Range, summary, detail string, args ...any) {

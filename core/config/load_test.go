@@ -444,8 +444,12 @@ func (deafPlugins) Validate(context.Context, sdk.Kind, string, sdk.Body) ([]sdk.
 func TestPluginThatDoesNotAnswer(t *testing.T) {
 	_, problems := loadText(t, goodText, func(o *Options) { o.Validator = deafPlugins{plugins()} })
 	assert.Equal(t, []string{"Plugin did not answer", "Plugin did not answer"}, summaries(problems))
+	assert.True(t, problems.Unavailable(), "the file may be right")
+	_, problems = loadText(t, goodText+"nonsense", func(o *Options) { o.Validator = deafPlugins{plugins()} })
+	assert.False(t, problems.Unavailable())
 	_, problems = loadText(t, goodText, func(o *Options) { o.Validator = nil })
 	assert.Empty(t, problems)
+	assert.False(t, problems.Unavailable())
 }
 
 // TestEveryChannelType holds the types that a channel block allows against those

@@ -2,6 +2,7 @@ package config
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -190,7 +191,7 @@ func (l *loader) describe(ctx context.Context, kind sdk.Kind, name string, at hc
 	}
 	d, err := l.options.Schemas.Schema(ctx, kind, name)
 	if err != nil {
-		l.error(at, "Unusable plugin", "The %s plugin %s cannot be described: %s.", kind, quote(name), err)
+		l.unavailable(at, "Unusable plugin", fmt.Sprintf("The %s plugin %s cannot be described", kind, quote(name)), err)
 		return nil, false
 	}
 	l.known[key] = &d
@@ -255,7 +256,7 @@ func (l *loader) askPlugin(ctx context.Context, block *PluginBlock, b *hclsyntax
 	}
 	problems, err := l.options.Validator.Validate(ctx, block.Kind, block.Plugin, shown)
 	if err != nil {
-		l.error(block.Range, "Plugin did not answer", "The %s plugin %s could not check its block: %s.", block.Kind, quote(block.Plugin), err)
+		l.unavailable(block.Range, "Plugin did not answer", fmt.Sprintf("The %s plugin %s could not check its block", block.Kind, quote(block.Plugin)), err)
 		return
 	}
 	for _, p := range problems {
