@@ -19,7 +19,7 @@
 //
 // A stream of the host side starts no goroutine. Its Recv is called from one
 // goroutine, all the time: releases and credit arrive there, so a Send that waits
-// for room waits until Recv has read them. Recv never waits for a Send. A stream
+// for room waits until Recv has read them. Recv never waits for such a Send. A stream
 // ends when its context does; every stream must be read to its end or cancelled.
 // A region serves one stream at a time, and is free for the next one only after
 // Recv has returned io.EOF.

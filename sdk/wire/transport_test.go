@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
@@ -409,3 +410,83 @@ type undiscovered struct {
 }
 
 func (u undiscovered) Discover(context.Context) (sdk.Discovery, error) { return sdk.Discovery{}, u.err }
+
+// TestExactlyOneAnswer lets many delivery streams end in all ways at once.
+func TestExactlyOneAnswer(t *testing.T) {
+	const streams = 60
+	random := func(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 7)) }
+	opened := uint64(1000)
+	var mu sync.Mutex
+	s := &sink{openStream: func(ctx context.Context, _ sdk.StreamOptions) (sdk.Stream, error) {
+		mu.Lock()
+		opened++
+		r := random(opened)
+		mu.Unlock()
+		aborted := make(chan struct{})
+		fail := func() error {
+			switch r.IntN(8) {
+			case 0:
+				return errors.New("broken pipe")
+			case 1:
+				panic("oh")
+			case 2:
+				select { // a destination that hangs until it is given up
+				case <-aborted:
+				case <-time.After(time.Millisecond):
+				}
+			}
+			return nil
+		}
+		return &sinkStream{
+			send:   func(context.Context, *sdk.Delivery) error { return fail() },
+			finish: func(context.Context) (sdk.Finished, error) { return sdk.Finished{}, fail() },
+			abort:  func() { close(aborted) },
+		}, fail()
+	}}
+	forms(t, []shm.Direction{shm.ToPlugin}, func(t *testing.T, regions []*shm.Region) {
+		deliver := openSink(t, s, regions...)
+		join := meanwhile(t, func() error {
+			var wg sync.WaitGroup
+			defer wg.Wait()
+			for stream := uint64(1); stream <= streams; stream++ {
+				if err := deliver.Open(stream, false); err != nil {
+					return err
+				}
+				wg.Go(func() {
+					r := random(stream)
+					var err error
+					for range r.IntN(6) {
+						if err = deliver.Send(t.Context(), stream, encodedBatch(1, 1+r.IntN(600)), sdk.Binding{ConfigID: "c"}); err != nil {
+							break
+						}
+					}
+					if err == nil && r.IntN(3) > 0 {
+						err = deliver.Finish(stream)
+					}
+					if err == nil && r.IntN(2) == 0 {
+						err = deliver.Abort(stream)
+					}
+					assert.True(t, err == nil || errors.Is(err, ErrAnswered), err)
+				})
+			}
+			return nil
+		})
+		sent := make(chan struct{})
+		go func() {
+			join()
+			assert.NoError(t, deliver.CloseSend())
+			close(sent)
+		}()
+		answers := map[uint64]int{}
+		for _, event := range drainToEOF(t, deliver.Recv) {
+			if a, ok := event.(*Answer); ok {
+				answers[a.Stream]++
+			}
+		}
+		await(t, sent)
+		assert.Len(t, answers, streams)
+		for stream, n := range answers {
+			assert.Equal(t, 1, n, "answers to delivery stream %d", stream)
+		}
+	})
+}
