@@ -36,7 +36,7 @@ func newBackupLs() *cobra.Command {
 
 // listFormat has fixed widths, so that lines appear as files are read. Paths, which
 // may be long, come last.
-const listFormat = "%15s %9s %12s %7s  %-30s  %-30s  %-9s  %s\n"
+const listFormat = "%15s %9s %12s %7s  %-30s  %-30s  %-14s  %s\n"
 
 func (j *backupJob) list(ctx context.Context, paths []string, flows bool) error {
 	fmt.Fprintf(j.out, listFormat, "BYTES", "CHUNKS", "MESSAGES", "FLOWS", "FROM", "TO", "DAMAGE", "FILE")

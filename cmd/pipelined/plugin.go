@@ -47,7 +47,7 @@ func newPluginList(g *globals) *cobra.Command {
 						version = d.Info.Version
 					}
 				}
-				fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", e.Kind, e.Name, printable(version), where(e), printable(e.Problem))
+				fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", e.Kind, printable(e.Name), printable(version), where(e), printable(e.Problem))
 			}
 			for _, problem := range p.catalog.Problems() {
 				cmd.PrintErrln("not used:", printableLine(problem.Error()))

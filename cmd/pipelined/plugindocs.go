@@ -14,9 +14,8 @@ import (
 func writePluginDocs(out io.Writer, d wire.Description) {
 	fmt.Fprintf(out, "# %s `%s`\n\nVersion %s. %s\n\n", d.Kind, d.Info.Name, d.Info.Version, d.Info.Description)
 	for _, line := range capabilities(d) {
-		fmt.Fprintf(out, "- %s\n", line)
+		fmt.Fprintf(out, "%s\n\n", line)
 	}
-	fmt.Fprintln(out)
 	writeSchema(out, d.Schema, "")
 }
 

@@ -34,19 +34,23 @@ type Damage struct {
 
 // Error says what is wrong where, in one line without the file's name.
 func (d *Damage) Error() string {
+	size := "1 byte"
+	if d.Size() != 1 {
+		size = fmt.Sprintf("%d bytes", d.Size())
+	}
 	switch d.Kind {
 	case Foreign:
 		return fmt.Sprintf("not a PBFS file: %v", d.Cause)
 	case Undecodable:
-		return fmt.Sprintf("message at byte %d (%d bytes) cannot be decoded: %v", d.From, d.Size(), d.Cause)
+		return fmt.Sprintf("message at byte %d (%s) cannot be decoded: %v", d.From, size, d.Cause)
 	case TornTail:
-		return fmt.Sprintf("torn tail: bytes %d to %d (%d bytes) are an incomplete chunk", d.From, d.To, d.Size())
+		return fmt.Sprintf("torn tail: bytes %d to %d (%s) are an incomplete chunk", d.From, d.To, size)
 	}
 	cause := d.Cause.Error()
 	if e, ok := errors.AsType[*pbfs.Error](d.Cause); ok {
 		cause = e.Kind.String()
 	}
-	return fmt.Sprintf("hole: bytes %d to %d (%d bytes): %s", d.From, d.To, d.Size(), cause)
+	return fmt.Sprintf("hole: bytes %d to %d (%s): %s", d.From, d.To, size, cause)
 }
 
 // Unwrap returns the cause.
