@@ -158,7 +158,7 @@ func (p *Pipeline) setPhase(phase Phase) {
 }
 
 // stopPlugins ends all processes, at the same time: nothing flows between them any
-// more.
+// more. A source that has to be killed may have had rows that nobody will get.
 func (p *Pipeline) stopPlugins() {
 	// The processes end even when the run was canceled, so that none is orphaned.
 	ctx, cancel := context.WithTimeout(context.Background(), processStop)
@@ -168,6 +168,9 @@ func (p *Pipeline) stopPlugins() {
 		stops.Go(func() {
 			if err := pl.stop(ctx); err != nil {
 				p.logger.Warn("plugin did not end by itself", "plugin", pl.name, "error", err)
+				if pl.block.Kind == sdk.KindSource {
+					p.fail(fmt.Errorf("%s: %w; rows that it had not handed over yet are lost", pl.name, err))
+				}
 			}
 		})
 	}
