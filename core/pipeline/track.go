@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -36,37 +35,7 @@ type track struct {
 }
 
 // wants reports whether the track takes the flow.
-func (t *track) wants(f *delivery.Flow) bool {
-	if len(t.block.Flows) == 0 {
-		return true
-	}
-	for _, pattern := range t.block.Flows {
-		if matches(pattern, f.Flow.Name) {
-			return true
-		}
-	}
-	return false
-}
-
-// matches reports whether name fits a pattern in which * stands for any text.
-func matches(pattern, name string) bool {
-	parts := strings.Split(pattern, "*")
-	if len(parts) == 1 {
-		return pattern == name
-	}
-	if !strings.HasPrefix(name, parts[0]) {
-		return false
-	}
-	name = name[len(parts[0]):]
-	for _, part := range parts[1 : len(parts)-1] {
-		i := strings.Index(name, part)
-		if i < 0 {
-			return false
-		}
-		name = name[i+len(part):]
-	}
-	return strings.HasSuffix(name, parts[len(parts)-1])
-}
+func (t *track) wants(f *delivery.Flow) bool { return t.block.Takes(f.Flow.Name) }
 
 // announceAll registers the flows that the track takes, origin by origin.
 func (t *track) announceAll(ctx context.Context, flows []*delivery.Flow) error {
