@@ -94,9 +94,11 @@ func (a *deliverAdapter) Recv() (delivery.Event, error) {
 			return delivery.Event{}, err
 		}
 		if answer, ok := event.(*wire.Answer); ok {
-			return delivery.Event{
-				Stream: answer.Stream, Outcome: outcomes[answer.Outcome], Err: answer.Failure, Paths: answer.Paths,
-			}, nil
+			event := delivery.Event{Stream: answer.Stream, Outcome: outcomes[answer.Outcome], Paths: answer.Paths}
+			if answer.Failure != nil {
+				event.Err = a.track.plugin.scrubbed(answer.Failure)
+			}
+			return event, nil
 		}
 	}
 }

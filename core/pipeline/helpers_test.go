@@ -117,6 +117,8 @@ func (p *process) ExitError() error {
 	return p.err
 }
 
+func (p *process) Scrub(text string) string { return text }
+
 func (p *process) Explain(err error) error {
 	select {
 	case <-p.exited:

@@ -225,12 +225,13 @@ func cut(j job) ([]job, error) {
 // dropped adds what the source lost or refused itself to the account.
 func (s *source) dropped(e *wire.Dropped) {
 	account := s.accountOf(e.Flow)
+	reason := s.plugin.process.Scrub(e.Reason)
 	if e.Refused {
 		account.Received.Add(e.Rows)
-		account.Refused.Add(e.Reason, e.Rows)
+		account.Refused.Add(reason, e.Rows)
 		return
 	}
-	account.Dropped.Add(e.Reason, e.Rows)
+	account.Dropped.Add(reason, e.Rows)
 }
 
 // accountOf returns the account of a flow by the source's own number; rows of a

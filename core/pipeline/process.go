@@ -54,6 +54,8 @@ type Process interface {
 	// Explain prefers the way in which the process ended to a broken stream that
 	// follows from it, and names the plugin.
 	Explain(err error) error
+	// Scrub takes the configured secrets out of a text that came from the plugin.
+	Scrub(text string) string
 	// Stop drains the plugin, then kills it when ctx is done; it returns when the
 	// process is gone. It may be called twice.
 	Stop(ctx context.Context) error
@@ -111,9 +113,9 @@ func (pl *plugin) configure(ctx context.Context, p *Pipeline, stateDir string, g
 	}
 	for _, d := range diagnostics {
 		if d.Severity == sdk.SeverityError {
-			return fmt.Errorf("%s: %s: %s", pl.name, d.Summary, d.Detail)
+			return fmt.Errorf("%s: %s", pl.name, pl.process.Scrub(d.Summary+": "+d.Detail))
 		}
-		p.logger.Warn(d.Summary, "plugin", pl.name, "detail", d.Detail)
+		p.logger.Warn(pl.process.Scrub(d.Summary), "plugin", pl.name, "detail", pl.process.Scrub(d.Detail))
 	}
 	return nil
 }
@@ -122,6 +124,14 @@ func (pl *plugin) configure(ctx context.Context, p *Pipeline, stateDir string, g
 // process has to say.
 func (pl *plugin) explain(err error) error {
 	return fmt.Errorf("%s: %w", pl.name, pl.process.Explain(err))
+}
+
+// scrubbed returns what a plugin said as an error, without secrets. A destination
+// may show them to the plugin.
+func (pl *plugin) scrubbed(err error) *sdk.Error {
+	e := *sdk.AsError(err)
+	e.Message = pl.process.Scrub(e.Message)
+	return &e
 }
 
 // exitError says why the process is gone although nobody asked for it.

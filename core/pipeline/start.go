@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -92,9 +93,7 @@ func (p *Pipeline) openTracks(s *stages, launched map[*config.PluginBlock]*plugi
 			return pl.explain(err)
 		}
 		t := &track{index: i, block: block, plugin: pl, pipeline: p.config, logger: p.logger}
-		t.register = func(ctx context.Context, r sdk.Registration) (sdk.Registered, error) {
-			return wire.Register(ctx, pl.process.Conn(), r)
-		}
+		t.register = pl.register
 		t.delivery = delivery.NewTrack(p.trackSettings(i, block), &deliverAdapter{
 			stream: stream, cancel: cancel, track: t, input: block.Description.Transport.Input,
 			openRebinder: func() (*wire.Rebinder, error) { return p.openRebinder(ctx) },
@@ -191,7 +190,9 @@ func (p *Pipeline) discover(ctx context.Context, launched map[*config.PluginBloc
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", pl.name, err)
 			}
-			all = append(all, added)
+			if !slices.Contains(all, added) { // another source has it, too
+				all = append(all, added)
+			}
 		}
 	}
 	return all, nil

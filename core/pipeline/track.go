@@ -37,6 +37,18 @@ type track struct {
 // wants reports whether the track takes the flow.
 func (t *track) wants(f *delivery.Flow) bool { return t.block.Takes(f.Flow.Name) }
 
+// register is a transport plugin's registrar.
+func (pl *plugin) register(ctx context.Context, r sdk.Registration) (sdk.Registered, error) {
+	registered, err := wire.Register(ctx, pl.process.Conn(), r)
+	if err != nil {
+		return registered, pl.scrubbed(err)
+	}
+	for i, c := range registered.Conflicts {
+		registered.Conflicts[i].Difference = pl.process.Scrub(c.Difference)
+	}
+	return registered, nil
+}
+
 // announceAll registers the flows that the track takes, origin by origin.
 func (t *track) announceAll(ctx context.Context, flows []*delivery.Flow) error {
 	byOrigin := map[sdk.Origin][]*delivery.Flow{}
