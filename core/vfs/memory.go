@@ -40,7 +40,7 @@ func newMemory(root *directory, limit int64) *Memory {
 }
 
 // node is an *inode or a *directory.
-type node interface{}
+type node any
 
 // directory has the entries as they are, and what of them is durable: those of the
 // last SyncDir, and the changes since.

@@ -1,0 +1,87 @@
+package backup
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/pipelined/pipelined/core/vfs"
+	"github.com/pipelined/pipelined/sdk/pbfs"
+)
+
+// message is what a test stores under an id.
+func message(id uint64) string {
+	return fmt.Sprintf("message %d %s", id, strings.Repeat("x", int(id%97)))
+}
+
+func bodyOf(ids Range) []byte {
+	var body []byte
+	for id := ids.First; id <= ids.Last; id++ {
+		body = pbfs.AppendMessage(body, []byte(message(id)))
+	}
+	return body
+}
+
+func metaOf(ids Range) Meta {
+	return Meta{
+		Ids: ids, Flow: 1, MinTime: int64(ids.First) * 1000, MaxTime: int64(ids.Last) * 1000,
+		Cursors: []Cursor{{Source: "s", Position: binary.BigEndian.AppendUint64(nil, ids.Last)}},
+	}
+}
+
+func testOptions() Options {
+	return Options{
+		StateDir: "/data/state", Name: "p", Tracks: []string{"a", "b"},
+		MaxFileSize: 4000, Lease: 64, JournalSize: 2000, Reserve: 4096,
+	}
+}
+
+const testDir = "/data/backups"
+
+// open opens a backup that must open.
+func open(t require.TestingT, fsys vfs.FS, opts Options) (*Backup, Recovered) {
+	b, r, err := Open(fsys, testDir, opts)
+	require.NoError(t, err)
+	require.NoError(t, b.DefineFlow(1, []byte("flow one")))
+	return b, r
+}
+
+// add reserves n ids and appends them.
+func add(t require.TestingT, b *Backup, n uint64) Range {
+	ids, err := b.Reserve(n)
+	require.NoError(t, err)
+	_, err = b.Append(metaOf(ids), bodyOf(ids))
+	require.NoError(t, err)
+	return ids
+}
+
+// readIDs returns the ids that can be read, and checks what is read.
+func readIDs(t require.TestingT, b *Backup, want Set) Set {
+	var got Set
+	for r := b.Read(want); ; {
+		c, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return got
+		}
+		if hole := (*HoleError)(nil); errors.As(err, &hole) {
+			continue
+		}
+		require.NoError(t, err)
+		require.Equal(t, string(bodyOf(c.Ids)), string(c.Body))
+		require.Equal(t, "flow one", string(c.Definition))
+		require.Equal(t, metaOf(c.Ids), c.Meta)
+		for id := range c.Wanted.Ranges() {
+			require.False(t, got.Overlaps(id), "read twice")
+			require.True(t, want.Contains(id), "not asked for")
+		}
+		got.AddSet(c.Wanted)
+	}
+}
+
+func ranges(s Set) []Range { return s.ranges }
+
+func everything() Set { return SetOf(Range{1, maxID}) }
