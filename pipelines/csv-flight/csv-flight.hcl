@@ -1,8 +1,9 @@
 # Replays a recorded flight from a CSV file to a server, at real speed.
 #
-#   pipelined run -var path=flight.csv -var uri=http://127.0.0.1:50051 pipelines/csv-flight
+#   SIFT_API_KEY=… pipelined run -var path=flight.csv pipelines/csv-flight
 #
-# The first column that is named in `time` has seconds since `start`.
+# The column `time_column` has seconds since `start`. `pipelined run pipelines/receiver`
+# is a server for a first try; it takes any key.
 
 variable "path" {
   type        = string

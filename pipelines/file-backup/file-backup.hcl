@@ -1,7 +1,7 @@
 # Writes this machine's telemetry to backup files (PBFS) and needs no network.
 #
 #   pipelined run pipelines/file-backup
-#   pipelined backup ls <directory>
+#   pipelined backup ls DIRECTORY
 #
 # Their messages carry placeholders for the destination's ids, so the names of the
 # files end in .unbound.
