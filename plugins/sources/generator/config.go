@@ -43,8 +43,8 @@ type Channel struct {
 	Period      time.Duration `config:"period" doc:"Length of a wave in event time."`
 	Phase       float64       `config:"phase" doc:"Where the wave begins, as a part of a period from 0 to 1."`
 	Every       int64         `config:"every" doc:"The channel has a value in one row of so many, the first one included."`
-	Unit        string        `config:"unit"`
-	Description string        `config:"description"`
+	Unit        string        `config:"unit" doc:"Unit of the channel."`
+	Description string        `config:"description" doc:"What the channel is."`
 	Values      []string      `config:"values" doc:"Names of the values of an enum, whose keys count from 0."`
 	Bits        []string      `config:"bits" doc:"Names of the bits of a bit_field, from the lowest. Default: 8 of them."`
 }

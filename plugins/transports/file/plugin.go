@@ -15,7 +15,7 @@ const minFileSize = 64 << 10
 
 // Config is the body of a transport "file" block.
 type Config struct {
-	Dir               string        `config:"dir,required,path_write" doc:"Directory of the files. It is made if it does not exist. Several transports may share it."`
+	Dir               string        `config:"dir,required,path_write" doc:"Directory of the files. It is made if it does not exist. No other transport of the same plugin may use it, or one inside of it."`
 	MaxFileSize       sdk.Size      `config:"max_file_size" doc:"A file that would become larger than this is finished, and another one begun. Only a single batch may be larger."`
 	MaxFileAge        time.Duration `config:"max_file_age" doc:"When messages come and their file is older than this, it is finished and another one begun. 0 = no limit. A checkpoint finishes all files in any case."`
 	IngestionConfigID *string       `config:"ingestion_config_id" doc:"Id of the ingestion config that the pipeline's own messages carry, as the destination gave it. Needs run_id. Without it messages carry the ids of the pipeline's other destination; if there is none, they carry placeholders and the names of the files end in .unbound."`

@@ -19,7 +19,7 @@ const (
 
 // Config is the body of a transport "parquet" block.
 type Config struct {
-	Dir          string   `config:"dir,required,path_write" doc:"Directory of the files. It is made if it does not exist. Several transports may share it."`
+	Dir          string   `config:"dir,required,path_write" doc:"Directory of the files. It is made if it does not exist. No other transport of the same plugin may use it, or one inside of it."`
 	Compression  string   `config:"compression" allowed:"zstd,snappy,none" doc:"How pages are compressed."`
 	MaxFileSize  sdk.Size `config:"max_file_size" doc:"A file that would become larger than this is finished, and another one begun. A checkpoint finishes all files in any case."`
 	RowGroupSize sdk.Size `config:"row_group_size" doc:"Size of a row group as it lies in the file. About four times as much memory is used at most while files are written, whatever the number of flows."`
