@@ -159,8 +159,10 @@ func (b *Backup) finishDeletions() {
 func (b *Backup) forgetConfirmed() {
 	floor := b.mu.floor
 	for _, s := range slices.Concat(b.mu.segments, b.mu.doomed) {
-		if !s.ids.Empty() {
-			floor = min(floor, s.ids.ranges[0].First)
+		for _, ids := range []Set{s.ids, s.gone} {
+			if !ids.Empty() {
+				floor = min(floor, ids.ranges[0].First)
+			}
 		}
 	}
 	if floor < 2 {

@@ -22,7 +22,6 @@ type loader struct {
 	indexSize int64
 
 	holes    []Hole
-	gone     Set // ids of holes whose content is certainly not there
 	ids      Set // of all chunks that have a record
 	cursors  map[string]position
 	doubt    bool  // something is not as it was written; cursors behind it say too much
@@ -42,7 +41,7 @@ func (l *loader) sealable() bool {
 
 // empty reports whether nothing was ever completed in a segment.
 func (l *loader) empty() bool {
-	return l.readable && l.seg.chunks == 0 && len(l.seg.orphans) == 0 && !l.seg.damaged && l.gone.Empty()
+	return l.readable && l.seg.chunks == 0 && len(l.seg.orphans) == 0 && !l.seg.damaged && l.seg.gone.Empty()
 }
 
 func (l *loader) run() {
@@ -155,7 +154,7 @@ func (l *loader) chunk(e entry) {
 		l.hole(Hole{From: e.offset, To: e.end(), Ids: SetOf(e.Ids), MinTime: e.MinTime, MaxTime: e.MaxTime, Reason: err.Error()})
 	case reason != "":
 		l.seg.damaged = true
-		l.gone.Add(e.Ids)
+		l.seg.gone.Add(e.Ids)
 		l.hole(Hole{From: e.offset, To: e.end(), Ids: SetOf(e.Ids), MinTime: e.MinTime, MaxTime: e.MaxTime, Reason: reason})
 		l.expected = min(e.end(), l.dataSize)
 		return

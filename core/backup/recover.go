@@ -88,7 +88,7 @@ func (b *Backup) recover() (Recovered, error) {
 		}
 		r.Holes = append(r.Holes, l.holes...)
 		r.Orphans = append(r.Orphans, l.seg.orphans...)
-		gone.AddSet(l.gone)
+		gone.AddSet(l.seg.gone)
 		for source, p := range l.cursors {
 			known.advance(source, p)
 		}

@@ -29,6 +29,7 @@ type segment struct {
 	chunks           int
 	minTime, maxTime int64
 	orphans          []Orphan
+	gone             Set // ids whose content is not readable, reported as lost
 	// damaged: something in its middle is not readable, the file is kept aside.
 	damaged bool
 }

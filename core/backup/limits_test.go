@@ -1,0 +1,219 @@
+package backup
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/pipelined/pipelined/core/vfs"
+)
+
+// fill appends batches until one is not simply stored.
+func fill(t *testing.T, b *Backup) (Range, Appended, error) {
+	t.Helper()
+	for range 1000 {
+		ids, err := b.Reserve(10)
+		require.NoError(t, err)
+		done, err := b.Append(metaOf(ids), bodyOf(ids))
+		if err != nil || !done.Lost.Empty() {
+			return ids, done, err
+		}
+	}
+	t.Fatal("it is never full")
+	return Range{}, Appended{}, nil
+}
+
+func TestFullBlocks(t *testing.T) {
+	for name, limit := range map[string]func(*Options){
+		"max_disk": func(o *Options) { o.MaxDisk = 20000 },
+		"min_free": func(o *Options) { o.MinFree = 30000 },
+		"disk":     func(*Options) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			opts := testOptions()
+			limit(&opts)
+			fsys := vfs.NewMemory(50000)
+			b, _ := open(t, fsys, opts)
+			ids, _, err := fill(t, b)
+			require.ErrorIs(t, err, ErrFull)
+			_, err = b.Append(metaOf(ids), bodyOf(ids))
+			require.ErrorIs(t, err, ErrFull)
+			_, err = b.Sync()
+			require.NoError(t, err)
+
+			// Confirmations are written on a full disk, and make room.
+			all := SetOf(Range{1, ids.First - 1})
+			assert.Equal(t, all.ranges, readIDs(t, b, everything()).ranges)
+			require.NoError(t, b.Confirm("a", all))
+			require.NoError(t, b.Confirm("b", all))
+			_, err = b.Append(metaOf(ids), bodyOf(ids))
+			require.NoError(t, err, "it goes on by itself")
+			require.NoError(t, b.Close())
+			b, r := open(t, fsys, opts)
+			assert.Empty(t, r.Holes)
+			assert.Empty(t, r.Orphans)
+			assert.True(t, b.Missing("a").ranges[0] == ids || b.Missing("a").ranges[0].Last == ids.Last)
+		})
+	}
+}
+
+func TestFullDropsTheNewest(t *testing.T) {
+	opts := testOptions()
+	opts.MaxDisk, opts.OnFull = 20000, DropNewest
+	b, _ := open(t, vfs.NewMemory(0), opts)
+	ids, done, err := fill(t, b)
+	require.NoError(t, err)
+	assert.Equal(t, []Range{ids}, done.Lost.ranges)
+	assert.Zero(t, done.Sequence)
+}
+
+func TestFullDropsTheOldest(t *testing.T) {
+	opts := testOptions()
+	opts.MaxDisk, opts.OnFull = 20000, DropOldest
+	fsys := vfs.NewMemory(0)
+	b, _ := open(t, fsys, opts)
+	require.NoError(t, b.Confirm("a", SetOf(add(t, b, 5))))
+	require.NoError(t, b.Confirm("b", SetOf(Range{1, 3})))
+	ids, done, err := fill(t, b)
+	require.NoError(t, err)
+	assert.NotZero(t, done.Sequence)
+	require.Len(t, done.Lost.ranges, 1)
+	assert.EqualValues(t, 4, done.Lost.ranges[0].First, "what all have confirmed is not lost")
+	there := readIDs(t, b, everything())
+	assert.Equal(t, []Range{{done.Lost.ranges[0].Last + 1, ids.Last}}, there.ranges)
+	_, err = b.Sync()
+	require.NoError(t, err)
+	b, r := open(t, fsys.Crash(vfs.Lose()), opts)
+	assert.Empty(t, r.Lost.ranges)
+	assert.Equal(t, there.ranges, readIDs(t, b, everything()).ranges)
+}
+
+func TestCountIsReported(t *testing.T) {
+	opts := testOptions()
+	opts.MaxFileCount = 3
+	b, _ := open(t, vfs.NewMemory(0), opts)
+	for {
+		ids, err := b.Reserve(10)
+		require.NoError(t, err)
+		done, err := b.Append(metaOf(ids), bodyOf(ids))
+		require.NoError(t, err)
+		require.Equal(t, b.Stats().Segments >= 3, done.CountFull)
+		if done.CountFull {
+			return
+		}
+	}
+}
+
+func TestRetainKeepsWhatIsConfirmed(t *testing.T) {
+	opts := testOptions()
+	opts.Retain = true
+	fsys := vfs.NewMemory(0)
+	b, _ := open(t, fsys, opts)
+	ids := SetOf(add(t, b, 10))
+	require.NoError(t, b.Confirm("a", ids))
+	require.NoError(t, b.Confirm("b", ids))
+	require.NoError(t, b.Close())
+	b, r := open(t, fsys, opts)
+	assert.Equal(t, 1, r.Segments)
+	assert.Empty(t, b.Missing("a").ranges)
+}
+
+// TestDamageInTheMiddle: what lies behind is used, what is gone is named once, and
+// the file is kept aside.
+func TestDamageInTheMiddle(t *testing.T) {
+	fsys := vfs.NewMemory(0)
+	opts := testOptions()
+	opts.MaxFileSize = 1 << 20
+	b, _ := open(t, fsys, opts)
+	for range 5 {
+		add(t, b, 10)
+	}
+	_, err := b.Sync()
+	require.NoError(t, err)
+	path, length := b.dataPath(b.mu.segments[0]), len(bodyOf(Range{1, 10}))
+	fsys = fsys.Crash(vfs.Keep())
+	fsys.Damage(path, length+12+100, []byte{1, 2, 3})
+
+	b, r := open(t, fsys, opts)
+	require.Len(t, r.Holes, 1)
+	assert.Equal(t, []Range{{11, 20}}, r.Holes[0].Ids.ranges)
+	assert.EqualValues(t, 11000, r.Holes[0].MinTime)
+	assert.EqualValues(t, 20000, r.Holes[0].MaxTime)
+	assert.Equal(t, []Range{{11, 20}}, r.Lost.ranges)
+	assert.Equal(t, []Range{{1, 10}, {21, 50}}, readIDs(t, b, everything()).ranges)
+	for _, track := range opts.Tracks {
+		require.NoError(t, b.Confirm(track, b.Missing(track)))
+	}
+	assert.Equal(t, 1, b.Stats().Kept)
+	require.NoError(t, b.Close())
+
+	b, r = open(t, fsys, opts)
+	assert.Empty(t, r.Lost.ranges, "reported once")
+	assert.Empty(t, b.Missing("a").ranges)
+	require.NoError(t, b.Forget(1))
+	assert.Zero(t, b.Stats().Segments)
+}
+
+// TestLostIndex: chunks without a record are kept, and can be read.
+func TestLostIndex(t *testing.T) {
+	fsys := vfs.NewMemory(0)
+	b, _ := open(t, fsys, testOptions())
+	ids := add(t, b, 10)
+	require.NoError(t, b.Confirm("a", SetOf(ids)))
+	require.NoError(t, b.Close())
+	require.NoError(t, fsys.Remove(b.indexPath(1)))
+	b, r := open(t, fsys, testOptions())
+	require.Len(t, r.Orphans, 1)
+	assert.Equal(t, 10, r.Orphans[0].Messages)
+	var got []byte
+	require.NoError(t, b.ReadOrphan(r.Orphans[0], func(body []byte, _ int) error {
+		got = bytes.Clone(body)
+		return nil
+	}))
+	assert.Equal(t, bodyOf(ids), got)
+	assert.Equal(t, 1, b.Stats().Kept)
+	require.NoError(t, b.Forget(1))
+	assert.Zero(t, b.Stats().Segments)
+}
+
+// TestNothingReadableOfTheJournal: duplicates, never loss, never a refused start.
+func TestNothingReadableOfTheJournal(t *testing.T) {
+	fsys := vfs.NewMemory(0)
+	b, _ := open(t, fsys, testOptions())
+	ids := add(t, b, 10)
+	require.NoError(t, b.Confirm("a", SetOf(ids)))
+	require.NoError(t, b.Close())
+	numbers, err := b.io.journal.files()
+	require.NoError(t, err)
+	for _, n := range numbers {
+		fsys.Damage(b.io.journal.path(n), 0, bytes.Repeat([]byte{0xff}, 5000))
+	}
+	b, r := open(t, fsys, testOptions())
+	assert.NotEmpty(t, r.Damage)
+	assert.Equal(t, []Range{{1, 10}}, b.Missing("a").ranges)
+	assert.Equal(t, []Range{{1, 10}}, readIDs(t, b, everything()).ranges)
+	next, err := b.Reserve(1)
+	require.NoError(t, err)
+	assert.Greater(t, next.First, ids.Last+63)
+}
+
+func BenchmarkAppend(b *testing.B) {
+	opts := testOptions()
+	opts.StateDir, opts.MaxFileSize, opts.Lease = b.TempDir(), 256<<20, 1<<40
+	opts.MaxDisk, opts.OnFull = 600<<20, DropOldest
+	log, _, err := Open(vfs.OS{}, b.TempDir(), opts)
+	require.NoError(b, err)
+	defer log.Close()
+	require.NoError(b, log.DefineFlow(1, []byte("flow")))
+	body := bodyOf(Range{1000, 1999}) // about 60 bytes a message
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		ids, err := log.Reserve(1000)
+		require.NoError(b, err)
+		_, err = log.Append(metaOf(ids), body)
+		require.NoError(b, err)
+	}
+}
