@@ -35,8 +35,9 @@ type Batch struct {
 	Format           string // of the messages
 	Binding          sdk.Binding
 
-	open atomic.Int32 // tracks that have not confirmed it
-	done func(*Batch)
+	open  atomic.Int32 // tracks that have not confirmed it
+	users atomic.Int32 // who may read the payloads: tracks, and a Send that goes on
+	done  func(*Batch)
 }
 
 // Open prepares the batch for a number of tracks; done is called once, when the
@@ -45,17 +46,26 @@ type Batch struct {
 func (b *Batch) Open(tracks int, done func(*Batch)) {
 	b.done = done
 	b.open.Store(int32(tracks))
+	b.users.Store(int32(tracks))
 	if tracks == 0 {
 		b.free()
 		b.done(b)
 	}
 }
 
-// confirm notes one track's confirmation.
+// confirm notes one track's confirmation and ends its use.
 func (b *Batch) confirm() {
+	b.release()
 	if b.open.Add(-1) == 0 {
-		b.free()
 		b.done(b)
+	}
+}
+
+func (b *Batch) retain() { b.users.Add(1) }
+
+func (b *Batch) release() {
+	if b.users.Add(-1) == 0 {
+		b.free()
 	}
 }
 

@@ -105,11 +105,13 @@ func NewTrack(settings Settings, transport Transport) *Track {
 // Name returns the track's name.
 func (t *Track) Name() string { return t.settings.Name }
 
-// Push hands a batch to the track; it waits while the track is full.
+// Push hands a batch to the track; it waits while the track is full. A batch that
+// the track does not take loses the track's reference.
 func (t *Track) Push(ctx context.Context, b *Batch) error {
 	t.account(b).Taken.Add(b.count())
 	if err := t.queue.Push(ctx, b); err != nil {
 		t.account(b).Taken.Add(-b.count())
+		b.release()
 		return fmt.Errorf("track %s: %w", t.settings.Name, err)
 	}
 	return nil
@@ -146,21 +148,21 @@ func (t *Track) Run(ctx context.Context) error {
 	err := t.loop(ctx)
 	cancel()
 	t.transport.Close()
-	t.giveUp()
+	t.queue.Close() // before the wait: who pushes must not wait for a track that is over
 	tasks.Wait()
+	t.giveUp()
 	return err
 }
 
-// giveUp drops the references on what is still unconfirmed.
+// giveUp drops the references on what is still unconfirmed. It stays in the census.
 func (t *Track) giveUp() {
-	t.queue.Close()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, e := range t.mu.entries {
-		e.batch.free()
-	}
 	for b, ok := t.queue.Pop(); ok; b, ok = t.queue.Pop() {
-		b.free()
+		t.mu.entries = append(t.mu.entries, &entry{batch: b})
+	}
+	for _, e := range t.mu.entries {
+		e.batch.release()
 	}
 }
 
@@ -303,7 +305,11 @@ func (t *Track) hand(e *entry) {
 	s.entries = append(s.entries, e)
 	s.bytes += e.batch.bytes()
 	t.handed = max(t.handed, e.batch.Ids.Last)
-	t.outbox = append(t.outbox, func(ctx context.Context) error {
+	// A late answer of another stream may confirm the batch while it is being sent.
+	// One that is never sent, at the end of Run, is left to the garbage collector.
+	e.batch.retain()
+	t.command(func(ctx context.Context) error {
+		defer e.batch.release()
 		return t.transport.Send(ctx, stream, e.batch)
 	})
 }
