@@ -115,7 +115,7 @@ func TestPluginOfTheGuide(t *testing.T) {
 	require.True(t, ok)
 	dir := guide.build(t, "pipelined-source-uptime", program)
 
-	h := run(t, options{}, "run", "--for", "500ms", "--plugin-dir", dir, writeFile(t, "uptime.hcl", foreignPipeline("uptime", `period = "20ms"`)))
+	h := run(t, options{}, "run", "--for", "2s", "--plugin-dir", dir, writeFile(t, "uptime.hcl", foreignPipeline("uptime", `period = "20ms"`)))
 	h.requireExit(exitOK)
 	assert.NotZero(t, h.requireBalanced("foreign"))
 	table := readTable(t, filepath.Join(h.dataDir, "parquet", "uptime"))

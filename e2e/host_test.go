@@ -44,10 +44,11 @@ type host struct {
 
 // options say how the program is started. The zero value is right for most tests.
 type options struct {
-	env     []string  // in addition
-	dataDir string    // empty: a new one
-	noData  bool      // do not pass --data-dir
-	stdout  io.Writer // instead of the transcript, for terminals
+	env     []string // in addition
+	dataDir string   // empty: a new one
+	noData  bool     // do not pass --data-dir
+	stdout  *os.File // a terminal instead of the transcript
+	stderr  *os.File // the same
 	stdin   *os.File
 	dir     string   // working directory
 	through []string // a command that executes the program, with its arguments
@@ -85,6 +86,9 @@ func start(t *testing.T, o options, args ...string) *host {
 		h.cmd.Stdout = o.stdout
 	}
 	h.cmd.Stderr = io.MultiWriter(h.stderr, h.all)
+	if o.stderr != nil {
+		h.cmd.Stderr = o.stderr
+	}
 	// A group of its own, as a shell gives it.
 	h.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	h.cmd.WaitDelay = patience / 6 // a child that holds the output must not hide the end

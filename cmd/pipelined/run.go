@@ -56,6 +56,11 @@ func newRun(g *globals) *cobra.Command {
 }
 
 func (o *runOptions) run(cmd *cobra.Command, path string) error {
+	// Output that nobody reads any more must not end the run. The signal is caught
+	// rather than ignored, which plugins would inherit.
+	brokenPipes := make(chan os.Signal, 1)
+	signal.Notify(brokenPipes, syscall.SIGPIPE)
+	defer signal.Stop(brokenPipes)
 	screen := newScreen(cmd.OutOrStdout())
 	logger, err := o.logger(screen.logWriter(cmd.ErrOrStderr()))
 	if err != nil {
