@@ -42,7 +42,7 @@ func (a *admitter) encoded(ctx context.Context, j job, e wire.Encoded, format st
 	}
 	if e.Count == 0 {
 		j.rows.Release()
-		j.source.admitted(j.sequence, 0)
+		j.admitted(0)
 		j.source.ledger.settle(j.sequence)
 		return nil
 	}
@@ -104,6 +104,6 @@ func (a *admitter) push(ctx context.Context, j job, b *delivery.Batch, count int
 			return err
 		}
 	}
-	j.source.admitted(j.sequence, b.Ids.Last)
+	j.admitted(b.Ids.Last)
 	return nil
 }

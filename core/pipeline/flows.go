@@ -37,7 +37,7 @@ type knownFlow struct {
 	fingerprint sdk.Fingerprint
 	once        sync.Mutex // held while the flow is being registered
 	registered  bool
-	replayable  bool // its source can be read again
+	replayable  bool // all its sources can be read again; guarded by the table's lock
 }
 
 func newFlowTable(account *telemetry.Account) *flowTable {
@@ -60,6 +60,7 @@ func (t *flowTable) add(def sdk.Flow, replayable bool) (*knownFlow, error) {
 			return nil, fmt.Errorf("flow %.100q was announced with other channels before: %s",
 				def.Name, known.flow.Flow.Difference(&def))
 		}
+		known.replayable = known.replayable && replayable
 		return known, nil
 	}
 	if len(t.mu.flows) >= maxFlows {
@@ -90,7 +91,7 @@ func (t *flowTable) unknown() *telemetry.Flow {
 }
 
 // ready makes sure that every track's destination knows the flows; it waits as
-// long as a destination cannot be reached.
+// long as a destination cannot be reached. Each flow may be given once only.
 func (t *flowTable) ready(ctx context.Context, flows ...*knownFlow) error {
 	var todo []*delivery.Flow
 	for _, known := range flows {

@@ -113,6 +113,7 @@ func (h *Host) awaitReady(p *Pipeline) {
 			select {
 			case <-other.Ready():
 			case <-other.Done():
+			case <-p.stopped: // nobody needs p any more, and other ends after it
 			}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pipelined/pipelined/core/config"
@@ -33,6 +34,14 @@ type job struct {
 	count    int
 	minTime  int64
 	maxTime  int64
+	more     bool // further parts of the batch follow
+}
+
+// admitted tells the source that the job's rows have their ids.
+func (j *job) admitted(lastID uint64) {
+	if !j.more { // parts are admitted in order
+		j.source.admitted(j.sequence, lastID)
+	}
 }
 
 // source receives from one source plugin and acknowledges to it.
@@ -46,7 +55,8 @@ type source struct {
 	ledger  *ledger
 	submit  func(context.Context, job) error
 	wantAck func(id uint64) // asks all tracks
-	active  chan struct{}   // holds a token after a batch came
+	active  chan struct{}   // holds a token after something was handed on
+	busy    atomic.Bool     // receive hands something on
 
 	finished chan struct{} // closed when no job follows
 	stopOnce sync.Once
@@ -87,12 +97,14 @@ func (s *source) receive(ctx context.Context) error {
 		if err != nil {
 			return s.ended(err)
 		}
+		s.busy.Store(true)
 		switch e := event.(type) {
 		case *wire.FlowAnnounced:
 			err = s.announce(ctx, e)
-		case *wire.SourceBatch:
 			s.noteActive()
+		case *wire.SourceBatch:
 			err = s.take(ctx, e)
+			s.noteActive()
 		case *wire.Dropped:
 			s.dropped(e)
 		case *wire.AckWanted:
@@ -103,6 +115,7 @@ func (s *source) receive(ctx context.Context) error {
 				err = e.Failure
 			}
 		}
+		s.busy.Store(false)
 		if err != nil {
 			return err
 		}
@@ -219,6 +232,9 @@ func cut(j job) ([]job, error) {
 		}
 	}
 	emit()
+	for i := range len(jobs) - 1 {
+		jobs[i].more = true
+	}
 	return jobs, nil
 }
 
@@ -304,6 +320,10 @@ func (s *source) watchIdle(ending <-chan struct{}) {
 		case <-s.active:
 			timer.Reset(s.block.IdleExit)
 		case <-timer.C:
+			if s.busy.Load() || len(s.active) > 0 { // held up is not idle
+				timer.Reset(s.block.IdleExit)
+				continue
+			}
 			s.stop()
 			return
 		case <-s.finished:

@@ -121,6 +121,12 @@ func (p *Pipeline) cancelStart(s *stages) {
 		default:
 			s.stopTracks()
 		}
+	case <-p.failure: // a plugin is gone that the start may wait for
+		select {
+		case <-p.started:
+		default:
+			s.stopTracks()
+		}
 	case <-p.started:
 	case <-s.ending:
 	}
@@ -188,9 +194,6 @@ func (p *Pipeline) stateDir(b *config.PluginBlock) (string, error) {
 
 // work runs all stages until everything is delivered or nothing more can be.
 func (p *Pipeline) work(s *stages) {
-	for _, pl := range p.plugins {
-		s.watchers.Go(func() { p.watch(s.ending, pl) })
-	}
 	for _, t := range p.tracks {
 		s.tracks.Go(func() { p.runTrack(s, t) })
 	}

@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -25,6 +24,9 @@ func (p *Pipeline) start(s *stages) error {
 	launched, err := p.launchAll(s.flow)
 	if err != nil {
 		return err
+	}
+	for _, pl := range p.plugins {
+		s.watchers.Go(func() { p.watch(s.ending, pl) })
 	}
 	if err := p.openTracks(s, launched); err != nil {
 		return err
@@ -177,6 +179,7 @@ func (p *Pipeline) openSources(s *stages, launched map[*config.PluginBlock]*plug
 // the first row.
 func (p *Pipeline) discover(ctx context.Context, launched map[*config.PluginBlock]*plugin) ([]*knownFlow, error) {
 	var all []*knownFlow
+	seen := map[*knownFlow]bool{}
 	ctx, cancel := context.WithTimeout(ctx, discoverTimeout)
 	defer cancel()
 	for _, block := range p.config.Sources {
@@ -190,7 +193,8 @@ func (p *Pipeline) discover(ctx context.Context, launched map[*config.PluginBloc
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", pl.name, err)
 			}
-			if !slices.Contains(all, added) { // another source has it, too
+			if !seen[added] { // sources may have flows in common
+				seen[added] = true
 				all = append(all, added)
 			}
 		}
