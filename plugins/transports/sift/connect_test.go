@@ -58,7 +58,10 @@ func TestUnreachable(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			config := testConfig(tc.uri)
-			config.TLSCA, config.ConnectTimeout, config.CallTimeout = tc.ca, 300*time.Millisecond, 300*time.Millisecond
+			config.TLSCA = tc.ca
+			if tc.name == "silent" { // the others answer, on a slow machine later
+				config.ConnectTimeout, config.CallTimeout = 300*time.Millisecond, 300*time.Millisecond
+			}
 			log := new(healthLog)
 			tr, err := open(sdk.Settings{Health: log.report}, config)
 			require.NoError(t, err)
