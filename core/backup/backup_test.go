@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -259,4 +260,44 @@ func TestReadingWhileWriting(t *testing.T) {
 		}
 	}
 	require.ErrorIs(t, err, io.EOF)
+}
+
+// TestConcurrentUse has every kind of user at once; the segments are so small that
+// they are finished during syncs.
+func TestConcurrentUse(t *testing.T) {
+	opts := testOptions()
+	opts.StateDir, opts.MaxFileSize = t.TempDir(), 1500
+	b, _, err := Open(vfs.OS{}, t.TempDir(), opts)
+	require.NoError(t, err)
+	require.NoError(t, b.DefineFlow(1, []byte("flow one")))
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	for _, use := range []func() error{
+		func() error { _, err := b.Sync(); return err },
+		func() error { return b.Confirm("a", b.Missing("a")) },
+		func() error { readIDs(t, b, b.Missing("b")); b.Stats(); b.Cursors(); return nil },
+	} {
+		wg.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+					if !assert.NoError(t, use()) {
+						return
+					}
+				}
+			}
+		})
+	}
+	for range 300 {
+		add(t, b, 3)
+	}
+	close(done)
+	wg.Wait()
+	assert.Equal(t, []Range{{1, 900}}, ranges(b.Missing("b")))
+	require.NoError(t, b.Confirm("a", SetOf(Range{1, 900})))
+	require.NoError(t, b.Confirm("b", SetOf(Range{1, 900})))
+	require.NoError(t, b.Close())
+	assert.Zero(t, b.Stats().Segments)
 }

@@ -24,6 +24,9 @@ const (
 
 const journalVersion = 1
 
+// maxSegment is the greatest number that is believed: names have 16 digits.
+const maxSegment = 1 << 50
+
 // rangesPerRecord keeps records far below maxPayload.
 const rangesPerRecord = 4096
 
@@ -97,7 +100,7 @@ func (f *facts) learn(rec record) bool {
 		f.clean = next
 	case journalSegment:
 		next := p.u64()
-		if !p.end() || next > maxID {
+		if !p.end() || next > maxSegment {
 			return false
 		}
 		f.nextSegment = max(f.nextSegment, next)
@@ -114,13 +117,13 @@ func (f *facts) learn(rec record) bool {
 		return ok
 	case journalSealed:
 		n, s := p.u64(), seal{int64(p.u64()), int64(p.u64())}
-		if !p.end() || s.data < 0 || s.index < 0 {
+		if !p.end() || n > maxSegment || s.data < 0 || s.index < 0 {
 			return false
 		}
 		f.sealed[n] = s
 	case journalDeleted:
 		n := p.u64()
-		if !p.end() {
+		if !p.end() || n > maxSegment {
 			return false
 		}
 		f.deleted[n] = true

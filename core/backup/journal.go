@@ -185,7 +185,7 @@ func cutNumber(name, prefix, suffix string, base int) (uint64, bool) {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(digits, base, 64)
-	return n, err == nil && n > 0 && n <= maxID
+	return n, err == nil && n > 0 && n <= maxSegment
 }
 
 // read returns what all journals say, and what is wrong with them. The older ones

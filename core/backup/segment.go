@@ -71,7 +71,8 @@ type writer struct {
 
 	syncing struct { // taken after Backup.io or alone, never before it
 		sync.Mutex
-		err error // of the first Sync that failed: no later one is believed
+		err  error // of the first Sync that failed: no later one is believed
+		done bool  // closed, after a last sync with the result err
 	}
 }
 
@@ -96,6 +97,9 @@ func (w *writer) write(e entry, body []byte) (entry, error) {
 func (w *writer) sync() error {
 	w.syncing.Lock()
 	defer w.syncing.Unlock()
+	if w.syncing.done {
+		return w.syncing.err
+	}
 	if w.syncing.err == nil {
 		w.syncing.err = w.data.Sync()
 	}
@@ -106,6 +110,9 @@ func (w *writer) sync() error {
 }
 
 func (w *writer) close() {
+	w.syncing.Lock()
+	defer w.syncing.Unlock()
+	w.syncing.done = true
 	_ = w.data.Close() // synced, or known to be suspect
 	_ = w.index.Close()
 }
