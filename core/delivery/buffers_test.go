@@ -45,8 +45,9 @@ func TestTracksThatEndUncleanlyShareBatches(t *testing.T) {
 		for i, d := range destinations {
 			s := settings()
 			s.Index = i
-			tracks = append(tracks, NewTrack(s, d))
-			go func() { ends <- tracks[i].Run(ctx) }()
+			track := NewTrack(s, d)
+			tracks = append(tracks, track)
+			go func() { ends <- track.Run(ctx) }()
 		}
 		var buffers []*memory
 		push := func(id uint64) {

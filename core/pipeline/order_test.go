@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
-	"github.com/pipelined/pipelined/core/config"
 	"github.com/pipelined/pipelined/sdk"
 )
 
@@ -103,44 +102,6 @@ func (s *lateSource) plugin() sdk.Plugin {
 
 func (s *lateSource) Discover(context.Context) (sdk.Discovery, error) {
 	return sdk.Discovery{Dynamic: true, Finite: true}, nil
-}
-
-// deafSource emits rows and then hears nothing.
-type deafSource struct{ counter }
-
-func (s *deafSource) plugin() sdk.Plugin {
-	return sdk.NewSource(sdk.Info{Name: "deaf"}, sdk.SourceCapabilities{}, struct{}{},
-		func(sdk.Settings, struct{}) (sdk.Source, error) { return s, nil })
-}
-
-func (s *deafSource) Run(ctx context.Context, out sdk.Output) error {
-	if err := s.counter.Run(ctx, out); err != nil {
-		return err
-	}
-	<-ctx.Done()
-	return ctx.Err()
-}
-
-func TestASourceThatIgnoresStopLeavesTimeToDeliver(t *testing.T) {
-	enc := (&plain{}).plugin()
-	to := &sink{input: sdk.InputEncoded}
-	src := &deafSource{counter{rows: 50, perEach: 5}}
-	m := newMachine(t, src.plugin(), enc, to.plugin("to"))
-	c := blocks("p", m.plugins["deaf"], &enc, m.plugins["to"])
-	c.Transports[0].Checkpoint = config.Checkpoint{Interval: time.Hour, Timeout: time.Minute}
-	c.DrainTimeout = time.Second
-	h := newTestHost(t, m, c)
-	go func() {
-		p := h.Pipelines()[0]
-		for {
-			if s := p.Status(); len(s.Tracks) == 1 && s.Tracks[0].Pending == 50 {
-				break
-			}
-		}
-		h.Stop()
-	}()
-	_ = run(t, h) // whether this is a failure is another question
-	assert.Equal(t, upTo(50, nil), to.got())
 }
 
 func TestACutBatchIsAdmittedWithItsLastPart(t *testing.T) {
