@@ -117,6 +117,9 @@ func (b *Backup) collect() error {
 		}
 	}
 	b.finishDeletions()
+	if len(done) > 0 {
+		b.refillReserve()
+	}
 	return nil
 }
 
@@ -151,6 +154,13 @@ func (b *Backup) finishDeletions() {
 	for _, s := range gone {
 		delete(b.mu.facts.deleted, s.number)
 		delete(b.mu.facts.sealed, s.number)
+	}
+}
+
+// refillReserve makes the reserve again once there is room.
+func (b *Backup) refillReserve() {
+	if b.room(b.opts.Reserve) == nil {
+		b.io.journal.keepReserve()
 	}
 }
 

@@ -27,12 +27,13 @@ const (
 type journal struct {
 	fs      vfs.FS
 	dir     string
-	most    int64  // size in bytes after which a new file is begun
+	most    int64  // bytes of a file, unless what is known needs more
 	reserve int64  // bytes of the file that is given up when the disk is full
 	number  uint64 // of the newest file that may exist
 
 	file vfs.File // nil: the next write begins a file
 	size int64
+	full int64 // size after which a new file is begun: most, or twice what it began with
 }
 
 func (j *journal) path(number uint64) string {
@@ -42,7 +43,7 @@ func (j *journal) path(number uint64) string {
 // write makes facts durable: records, or all that is known if a file is begun.
 // On an error they may be durable or not.
 func (j *journal) write(known *facts, records []byte) error {
-	if j.file != nil && j.size+int64(len(records)) <= j.most {
+	if j.file != nil && j.size+int64(len(records)) <= j.full {
 		if err := j.append(records); err == nil {
 			return nil
 		}
@@ -107,6 +108,7 @@ func (j *journal) tryBegin(known *facts) error {
 		return err
 	}
 	j.file, j.size = f, int64(len(content))
+	j.full = max(j.most, 2*j.size)
 	j.removeOld()
 	return nil
 }
