@@ -246,5 +246,5 @@ func TestSetAgainstAModel(t *testing.T) {
 	})
 	var s Set
 	s.Add(Range{1, maxID})
-	assert.EqualValues(t, maxID, s.last())
+	assert.Equal(t, uint64(maxID), s.last())
 }
