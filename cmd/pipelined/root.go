@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -32,7 +33,11 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitOK
 	}
 	if e, ok := errors.AsType[*exitError](err); !ok || e.cause != nil {
-		fmt.Fprintf(stderr, "pipelined: %s\n", printableText(err.Error()))
+		if format, _ := root.PersistentFlags().GetString("log-format"); format == "json" {
+			slog.New(slog.NewJSONHandler(stderr, nil)).Error(err.Error())
+		} else {
+			fmt.Fprintf(stderr, "pipelined: %s\n", printableText(err.Error()))
+		}
 	}
 	return exitCode(err)
 }
