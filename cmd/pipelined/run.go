@@ -56,6 +56,9 @@ func newRun(g *globals) *cobra.Command {
 }
 
 func (o *runOptions) run(cmd *cobra.Command, path string) error {
+	if o.duration < 0 {
+		return usage(fmt.Errorf("--for %s: a run takes some time", o.duration))
+	}
 	// Output that nobody reads any more must not end the run. The signal is caught
 	// rather than ignored, which plugins would inherit.
 	brokenPipes := make(chan os.Signal, 1)

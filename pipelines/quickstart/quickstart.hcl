@@ -16,6 +16,12 @@ pipeline "machine" {
     client_key = "this-machine-v1"
   }
 
+  # Often, so that there is something to see; the default is a minute. Each one
+  # finishes the receiver's files.
+  checkpoint {
+    interval = "5s"
+  }
+
   # Change the address and add api_key = secret::env("SIFT_API_KEY") to stream to
   # another server.
   transport "sift" "loopback" {
