@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -303,7 +304,10 @@ func TestOutputIsGone(t *testing.T) {
 	require.NoError(t, reader.Close())
 	eventually(t, "no file is begun", func() bool {
 		begun, _ := filepath.Glob(filepath.Join(h.dataDir, "endless", "*", ".pipelined-*.tmp", "*"))
-		return len(begun) > 0
+		return slices.ContainsFunc(begun, func(file string) bool {
+			info, err := os.Stat(file)
+			return err == nil && info.Size() > 0
+		})
 	})
 	h.signal(syscall.SIGTERM)
 	h.requireExit(exitOK)

@@ -84,9 +84,12 @@ func (t *track) announce(ctx context.Context, flows []*delivery.Flow) error {
 			return t.bind(registered, flows)
 		}
 		failure := sdk.AsError(err)
-		if ctx.Err() == nil || last == nil {
+		switch {
+		case ctx.Err() == nil:
 			t.noteWaiting(failure.Text(), last)
 			last = err
+		case last == nil: // the call was interrupted
+			last = errors.New("it had no time to")
 		}
 		if failure.Class == sdk.ClassPermanent || errors.Is(err, wire.ErrContract) {
 			return sdk.Permanent(fmt.Errorf("transport %s cannot register: %s", t.delivery.Name(), failure.Text()))
