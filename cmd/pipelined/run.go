@@ -103,7 +103,7 @@ func (o *runOptions) supervise(ctx context.Context, host *pipeline.Host, screen 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
 	result := make(chan error, 1)
 	go func() { result <- host.Run(ctx) }()
@@ -135,12 +135,15 @@ func conclude(out io.Writer, host *pipeline.Host, runErr error) error {
 	if runErr != nil {
 		return &exitError{code: runCode(runErr), cause: runErr}
 	}
-	var replayable, gone, lost uint64
+	var replayable, gone, lost, unaccounted uint64
 	for _, p := range host.Pipelines() {
 		r, g := p.Undelivered()
 		replayable, gone, lost = replayable+r, gone+g, lost+p.Lost()
+		unaccounted += p.Unaccounted()
 	}
 	switch {
+	case unaccounted > 0:
+		return &exitError{exitFailure, fmt.Errorf("the account is wrong by %d messages: this is a mistake in pipelined, please report it", unaccounted)}
 	case lost > 0:
 		return &exitError{exitFailure, fmt.Errorf("%d rows were lost; the account says where and why", lost)}
 	case gone > 0:

@@ -88,6 +88,9 @@ const (
 	Confirm
 	// Missing: these ids must be sent again.
 	Missing
+	// Hung: the transport does not answer, not even to an Abort. It is of no use any
+	// more.
+	Hung
 )
 
 type phase uint8
@@ -96,6 +99,7 @@ const (
 	open phase = iota + 1
 	halfClosed
 	overdue // half-closed, its ids are already missing
+	aborted // given up; it still owes an answer
 )
 
 type stream struct {
@@ -106,23 +110,19 @@ type stream struct {
 
 // Machine follows the streams of one track.
 type Machine struct {
-	options   Options
-	last      uint64 // number of the newest stream
-	streams   []*stream
-	confirmed Set
-	due       bool // a checkpoint waits for room
-	renew     bool // the next stream uses a new connection
-	held      bool // Hold: no new stream for now
-	stopped   bool // Stop: no new stream ever
+	options Options
+	last    uint64 // number of the newest stream
+	streams []*stream
+	due     bool // a checkpoint waits for room
+	renew   bool // the next stream uses a new connection
+	held    bool // Hold: no new stream for now
+	stopped bool // Stop: no new stream ever
 }
 
 // NewMachine returns a machine without streams. Call Start to open the first.
 func NewMachine(options Options) *Machine {
 	return &Machine{options: options}
 }
-
-// Confirmed returns a copy of all ids that were ever confirmed.
-func (m *Machine) Confirmed() Set { return m.confirmed.Clone() }
 
 // Current returns the stream that batches go to; 0 = there is none.
 func (m *Machine) Current() uint64 {
@@ -145,7 +145,7 @@ func (m *Machine) Streams() int { return len(m.streams) }
 func (m *Machine) Owned() Set {
 	var owned Set
 	for _, s := range m.streams {
-		if s.phase != overdue {
+		if s.phase == open || s.phase == halfClosed {
 			owned.AddSet(&s.ids)
 		}
 	}
@@ -225,7 +225,7 @@ func (m *Machine) Resume() []Action {
 
 // Expired tells that the time of a Wake is over. The first time the stream's ids
 // become missing and the stream lingers for a late answer; the second time it is
-// given up.
+// given up; a transport that does not answer that in time either is hung.
 func (m *Machine) Expired(number uint64) []Action {
 	s := m.find(number)
 	if s == nil {
@@ -241,7 +241,13 @@ func (m *Machine) Expired(number uint64) []Action {
 		}
 		return append(actions, m.next()...)
 	case overdue:
-		return []Action{{Kind: Abort, Stream: number}}
+		s.phase = aborted
+		return []Action{
+			{Kind: Abort, Stream: number},
+			{Kind: Wake, Stream: number, After: m.options.Timeout},
+		}
+	case aborted:
+		return []Action{{Kind: Hung, Stream: number}}
 	}
 	return nil
 }
@@ -257,9 +263,8 @@ func (m *Machine) Answered(number uint64, outcome Outcome) []Action {
 	switch {
 	case s.ids.Empty():
 	case outcome == Confirmed && s.phase != open:
-		m.confirmed.AddSet(&s.ids)
-		actions = append(actions, Action{Kind: Confirm, Stream: number, Ids: s.ids, Late: s.phase == overdue})
-	case s.phase != overdue: // the ids of an overdue stream are missing already
+		actions = append(actions, Action{Kind: Confirm, Stream: number, Ids: s.ids, Late: s.phase != halfClosed})
+	case s.phase == open || s.phase == halfClosed: // else its ids are missing already
 		actions = append(actions, Action{Kind: Missing, Stream: number, Ids: s.ids, Reason: reasonOf(outcome)})
 	}
 	return append(actions, m.next()...)

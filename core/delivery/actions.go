@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -32,6 +33,8 @@ func (t *Track) do(actions []checkpoint.Action) {
 			t.confirm(a)
 		case checkpoint.Missing:
 			t.missing(a)
+		case checkpoint.Hung:
+			t.hung = fmt.Errorf("the plugin does not answer: delivery stream %d was finished and then given up, and neither had an answer in time", a.Stream)
 		}
 	}
 }
@@ -91,7 +94,7 @@ func (t *Track) missing(a checkpoint.Action) {
 		t.asked = min(t.asked, t.resend[0].batch.Ids.First-1)
 	}
 	t.settings.Logger.Warn("messages will be sent again", "track", t.settings.Name, "messages", a.Ids.Count(),
-		"ids", a.Ids.String(), "reason", a.Reason.String())
+		"reason", a.Reason.String())
 	t.do(t.machine.Resume())
 }
 

@@ -64,6 +64,7 @@ type Track struct {
 	backoff     backoff
 	retryAt     time.Time // zero: not backing off
 	logged      string    // failure that was logged last
+	hung        error     // the transport owes an answer and gives none
 }
 
 // entry is a batch that the track has not seen confirmed.
@@ -208,6 +209,9 @@ func (t *Track) loop(ctx context.Context) error {
 		t.fill()
 		if t.finished() {
 			return nil
+		}
+		if t.hung != nil {
+			return t.hung
 		}
 		now := time.Now()
 		timer.Reset(t.nextDeadline(now).Sub(now))

@@ -302,3 +302,16 @@ func deliverThroughFaults(t *testing.T, seed uint64, overlap bool, batches int) 
 	h.finish()
 	require.True(t, promised.Contains(checkpoint.Range{First: 1, Last: h.next}), "promised only %s of %d", promised.String(), h.next)
 }
+
+func TestATransportThatNeverAnswersIsHung(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDestination()
+		d.answer = func(uint64, bool) (Event, bool) { return Event{}, false }
+		h := start(t, settings(), d)
+		h.push(1)
+		began := time.Now()
+		require.ErrorContains(t, <-h.done, "does not answer")
+		assert.Equal(t, 60+10+30+10, int(time.Since(began).Seconds()), "interval, timeout, linger, and once more the timeout")
+		assert.Equal(t, uint64(1), h.track.Pending())
+	})
+}

@@ -65,6 +65,21 @@ func (p *Pipeline) Lost() uint64 {
 	return n
 }
 
+// Unaccounted returns how far, over all tracks, the pending messages of the account
+// are from those that are found when every batch is looked at. It must be 0.
+func (p *Pipeline) Unaccounted() uint64 {
+	s := p.Status()
+	n := uint64(0)
+	for i, track := range s.Tracks {
+		pending := uint64(0)
+		for _, f := range s.Flows {
+			pending += f.Tracks[i].Pending
+		}
+		n += max(pending, track.Pending) - min(pending, track.Pending)
+	}
+	return n
+}
+
 func (p *Pipeline) isReplayable(f telemetry.FlowTotals) bool {
 	p.flows.mu.Lock()
 	defer p.flows.mu.Unlock()
