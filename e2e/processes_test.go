@@ -7,8 +7,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // process is a process of the machine.
@@ -84,6 +86,29 @@ func (h *host) plugin(kind, name string) process {
 		return false
 	})
 	return found
+}
+
+// watchMemory waits for the end of the run and returns the most memory, in bytes,
+// that one of its processes had.
+func (h *host) watchMemory() (most int) {
+	h.t.Helper()
+	ticker := time.NewTicker(pollInterval)
+	defer ticker.Stop()
+	for {
+		for _, p := range processesOf(h.tmp) {
+			status, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p.pid), "status"))
+			if _, rest, ok := strings.Cut(string(status), "VmHWM:"); ok {
+				kib, _ := strconv.Atoi(strings.Fields(rest)[0])
+				most = max(most, kib<<10)
+			}
+		}
+		select {
+		case <-ticker.C:
+		case <-h.exited:
+			require.NotZero(h.t, most)
+			return most
+		}
+	}
 }
 
 func (h *host) describeProcesses() string {
