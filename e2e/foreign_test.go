@@ -298,7 +298,9 @@ func TestPluginIsStopped(t *testing.T) {
 				now, ok := readProcess(filepath.Join("/proc", fmt.Sprint(p.pid)))
 				return ok && now.state == "T"
 			})
+			h.awaitOutput("plugin does not answer")
 			require.NoError(t, syscall.Kill(p.pid, syscall.SIGCONT))
+			h.awaitOutput("plugin answers again")
 			h.interrupt()
 			h.requireExit(exitOK)
 			assert.Equal(t, uint64(1000), h.requireBalanced("foreign"))

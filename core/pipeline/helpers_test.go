@@ -128,6 +128,8 @@ func (p *process) Explain(err error) error {
 	}
 }
 
+func (p *process) Alive(context.Context) error { return nil }
+
 func (p *process) Stop(context.Context) error {
 	p.end(nil)
 	return nil

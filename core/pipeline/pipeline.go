@@ -289,17 +289,37 @@ func (p *Pipeline) runSource(s *stages, src *source) {
 	p.fail(src.plugin.explain(err))
 }
 
-// watch notes when a process ends before it was asked to.
-func (p *Pipeline) watch(ending <-chan struct{}, pl *plugin) {
-	select {
-	case <-pl.process.Exited():
+// watch notes when a process ends before it was asked to, and says when it does not
+// answer: it may be stopped, or the machine too busy for it.
+func (p *Pipeline) watch(ctx context.Context, pl *plugin) {
+	ticker := time.NewTicker(pingInterval)
+	defer ticker.Stop()
+	answers := true
+	for {
 		select {
-		case <-ending:
-		default:
-			p.fail(pl.exitError())
+		case <-pl.process.Exited():
+			if ctx.Err() == nil {
+				p.fail(pl.exitError())
+			}
+			return
+		case <-ticker.C:
+			alive := pl.answers(ctx)
+			if alive != answers {
+				answers = alive
+				p.noteAnswers(pl, alive)
+			}
+		case <-ctx.Done():
+			return
 		}
-	case <-ending:
 	}
+}
+
+func (p *Pipeline) noteAnswers(pl *plugin, alive bool) {
+	if alive {
+		p.logger.Info("plugin answers again", "plugin", pl.name)
+		return
+	}
+	p.logger.Warn("plugin does not answer: it may be stopped or hung; its data waits", "plugin", pl.name)
 }
 
 // stages are the goroutines of a running pipeline and the contexts that end them.
@@ -310,7 +330,9 @@ type stages struct {
 	stopTracks context.CancelFunc
 	ackUntil   context.Context
 	stopAcks   context.CancelFunc
-	ending     chan struct{} // processes may end
+	ending     chan struct{}   // processes may end
+	watching   context.Context // until then
+	stopWatch  context.CancelFunc
 	endOnce    sync.Once
 	timer      *time.Timer
 	bound      sync.Once
@@ -323,6 +345,7 @@ func newStages(ctx context.Context) *stages {
 	s.delivery, s.stopTracks = context.WithCancel(ctx)
 	s.flow, s.stopFlow = context.WithCancel(s.delivery)
 	s.ackUntil, s.stopAcks = context.WithCancel(context.WithoutCancel(ctx))
+	s.watching, s.stopWatch = context.WithCancel(context.WithoutCancel(ctx))
 	return s
 }
 
@@ -341,7 +364,12 @@ func (s *stages) boundWhen(stopped, failed <-chan struct{}, d time.Duration) {
 	s.drainWithin(d)
 }
 
-func (s *stages) beginEnd() { s.endOnce.Do(func() { close(s.ending) }) }
+func (s *stages) beginEnd() {
+	s.endOnce.Do(func() {
+		close(s.ending)
+		s.stopWatch()
+	})
+}
 
 // end joins everything that is left.
 func (s *stages) end() {

@@ -17,6 +17,8 @@ import (
 
 // Deadlines of calls to plugins.
 const (
+	pingInterval     = 5 * time.Second
+	pingTimeout      = 5 * time.Second
 	configureTimeout = 10 * time.Second
 	discoverTimeout  = 30 * time.Second
 )
@@ -56,6 +58,8 @@ type Process interface {
 	Explain(err error) error
 	// Scrub takes the configured secrets out of a text that came from the plugin.
 	Scrub(text string) string
+	// Alive returns nil when the plugin has answered a ping.
+	Alive(ctx context.Context) error
 	// Stop drains the plugin, then kills it when ctx is done; it returns when the
 	// process is gone. It may be called twice.
 	Stop(ctx context.Context) error
@@ -132,6 +136,22 @@ func (pl *plugin) scrubbed(err error) *sdk.Error {
 	e := *sdk.AsError(err)
 	e.Message = pl.process.Scrub(e.Message)
 	return &e
+}
+
+// answers reports whether the plugin answers a ping in time. When nobody wants to
+// know any more, or it is gone, it counts as answering.
+func (pl *plugin) answers(ctx context.Context) bool {
+	ping, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	if pl.process.Alive(ping) == nil || ctx.Err() != nil {
+		return true
+	}
+	select {
+	case <-pl.process.Exited():
+		return true
+	default:
+		return false
+	}
 }
 
 // exitError says why the process is gone although nobody asked for it.

@@ -26,7 +26,7 @@ func (p *Pipeline) start(s *stages) error {
 		return err
 	}
 	for _, pl := range p.plugins {
-		s.watchers.Go(func() { p.watch(s.ending, pl) })
+		s.watchers.Go(func() { p.watch(s.watching, pl) })
 	}
 	if err := p.openTracks(s, launched); err != nil {
 		return err
