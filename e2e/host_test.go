@@ -175,11 +175,15 @@ func (h *host) signal(s syscall.Signal) {
 func (h *host) interrupt() {
 	h.t.Helper()
 	require.NoError(h.t, syscall.Kill(-h.pid(), syscall.SIGINT))
-	for _, p := range processesOf(h.tmp) {
-		if p.pid != h.pid() {
-			err := syscall.Kill(p.pid, syscall.SIGINT)
-			require.True(h.t, err == nil || errors.Is(err, syscall.ESRCH), "%v", err)
-		}
+	h.signalPlugins(syscall.SIGINT)
+}
+
+// signalPlugins sends a signal to all plugins that are still there.
+func (h *host) signalPlugins(s syscall.Signal) {
+	h.t.Helper()
+	for _, p := range h.plugins() {
+		err := syscall.Kill(p.pid, s)
+		require.True(h.t, err == nil || errors.Is(err, syscall.ESRCH), "%v", err)
 	}
 }
 
