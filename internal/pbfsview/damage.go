@@ -66,7 +66,7 @@ const sniffBytes = 512
 func guessFormat(head []byte) string {
 	for _, f := range []struct{ magic, name string }{
 		{"PAR1", "a Parquet file"},
-		{"\x1f\x8b", "a gzip file"},
+		{"\x1f\x8b\x08", "a gzip file"},
 		{"\x28\xb5\x2f\xfd", "a zstd file"},
 		{"PK\x03\x04", "a zip file"},
 		{"SQLite format 3\x00", "an SQLite file"},
