@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -271,7 +272,7 @@ func FormatValue(a sdk.Attribute, v sdk.Value) string {
 	case sdk.KindBool:
 		return fmt.Sprint(v.Bool)
 	case sdk.KindNumber:
-		return fmt.Sprint(v.Number)
+		return strconv.FormatFloat(v.Number, 'f', -1, 64)
 	}
 	switch a.Type {
 	case sdk.TypeDuration:
