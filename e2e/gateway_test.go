@@ -137,6 +137,26 @@ func TestGatewayWithoutDestination(t *testing.T) {
 	assert.Equal(t, map[uint64]bool{0: true, 1: true, 2: true}, got, "what was received is delivered, even without an OK")
 }
 
+// A key that the destination does not take any more, when a client comes with a new
+// flow: the rows are not refused but wait, until the key is right again.
+func TestGatewayWithRefusedKey(t *testing.T) {
+	t.Parallel()
+	ctx := limited(t)
+	server := sifttest.New(t, sifttest.Options{Keys: []string{"a-key"}})
+	r := startGateway(t, server.URI())
+	server.SetKeys("another")
+	s, err := dialSift(t, r.address, "any", false).startUp(ctx, identity{asset: "rover", key: "rover-v1", flows: []*configsv2.FlowConfig{numberFlow("load")}})
+	require.NoError(t, err)
+	err = s.send(ctx, s.row("load", epoch, uint64Value(0)))
+	assert.Equal(t, codes.Unavailable, status.Code(err), "%v", err)
+	assert.Contains(t, r.stderr.String(), "UNAUTHENTICATED")
+	server.SetKeys("a-key")
+	require.NoError(t, s.send(ctx, s.row("load", epoch+1, uint64Value(1))))
+	assert.Equal(t, uint64(2), r.finish())
+	assert.Equal(t, uint64(2), r.account("receiver")["rover/load"].accepted)
+	assert.Len(t, server.Acknowledged(), 2)
+}
+
 // A flow that the destination has with other content is refused, by name, and the
 // clients' other flows get through.
 func TestGatewayWithIncompatibleFlow(t *testing.T) {

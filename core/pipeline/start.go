@@ -94,7 +94,7 @@ func (p *Pipeline) openTracks(s *stages, launched map[*config.PluginBlock]*plugi
 			cancel()
 			return pl.explain(err)
 		}
-		t := &track{index: i, block: block, plugin: pl, pipeline: p.config, logger: p.logger}
+		t := &track{index: i, block: block, plugin: pl, pipeline: p.config, logger: p.logger, started: p.started}
 		t.register = pl.register
 		t.delivery = delivery.NewTrack(p.trackSettings(i, block), &deliverAdapter{
 			stream: stream, cancel: cancel, track: t, input: block.Description.Transport.Input,

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/pipelined/pipelined/core/config"
 	"github.com/pipelined/pipelined/core/delivery"
 	"github.com/pipelined/pipelined/sdk"
@@ -31,6 +33,7 @@ type track struct {
 	delivery *delivery.Track
 	register registrar
 	logger   *slog.Logger
+	started  <-chan struct{}        // closed when the pipeline takes data
 	waiting  atomic.Pointer[string] // why registration does not succeed; nil: it does
 }
 
@@ -91,7 +94,7 @@ func (t *track) announce(ctx context.Context, flows []*delivery.Flow) error {
 		case last == nil: // the call was interrupted
 			last = errors.New("it had no time to")
 		}
-		if failure.Class == sdk.ClassPermanent || errors.Is(err, wire.ErrContract) {
+		if t.givesUp(failure, err) {
 			return sdk.Permanent(fmt.Errorf("transport %s cannot register: %s", t.delivery.Name(), failure.Text()))
 		}
 		pause := max(failure.Delay, wait/2+rand.N(wait/2+1))
@@ -102,6 +105,21 @@ func (t *track) announce(ctx context.Context, flows []*delivery.Flow) error {
 		}
 		wait = min(t.block.Retry.Max, time.Duration(float64(wait)*t.block.Retry.Multiplier))
 	}
+}
+
+// givesUp reports whether trying to register again is of no use. A key that is
+// refused is a mistake when the pipeline starts. Once it runs, rows that clients were
+// promised to be taken wait until the key is put right, as those of a stream do.
+func (t *track) givesUp(failure *sdk.Error, err error) bool {
+	switch codes.Code(failure.Code) {
+	case codes.Unauthenticated, codes.PermissionDenied:
+		select {
+		case <-t.started:
+			return false
+		default:
+		}
+	}
+	return failure.Class == sdk.ClassPermanent || errors.Is(err, wire.ErrContract)
 }
 
 // noteWaiting shows why the track waits, and logs it when that has changed.
