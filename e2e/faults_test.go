@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -393,4 +394,47 @@ func TestCompressionAndTLS(t *testing.T) {
 	server := sifttest.New(t, sifttest.Options{TLS: true, Keys: []string{"a-key"}})
 	h := load{uri: server.URI(), rows: faultRows, extra: fmt.Sprintf("gzip = true\ntls_ca = %q", server.CAFile(t))}.start(t)
 	h.requireDelivered(server, faultRows)
+}
+
+// Any sequence of faults: whatever the destination does, every row arrives, and what
+// is counted as delivered was confirmed.
+func TestRandomFaults(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
+			random := rand.New(rand.NewPCG(seed, 2))
+			code := func() error {
+				return status.Error(codes.Code(1+random.IntN(16)), "one of many")
+			}
+			var streams []sifttest.Behaviour
+			for range 20 {
+				b := sifttest.TakeAll
+				switch random.IntN(7) {
+				case 0:
+					b = sifttest.EndAfter(random.IntN(500), nil)
+				case 1:
+					b = sifttest.EndAfter(random.IntN(500), code())
+				case 2:
+					b = sifttest.Refuse(code())
+				case 3:
+					b = sifttest.NeverAnswer
+				case 4:
+					b = sifttest.EndAfter(random.IntN(10), sifttest.RateLimited(time.Duration(random.IntN(50))*time.Millisecond))
+				case 5:
+					b = sifttest.HeadersFirst(b)
+				}
+				streams = append(streams, b)
+			}
+			server := sifttest.New(t, sifttest.Options{})
+			server.Queue(streams...)
+			l := load{uri: server.URI(), rows: 30_000, timeout: "200ms", interval: "50ms"}
+			h := l.start(t)
+			for i := range 3 {
+				server.Stream(t, 3*i+1)
+				server.Reset()
+			}
+			h.requireDelivered(server, l.rows)
+		})
+	}
 }
