@@ -16,17 +16,25 @@ func (t *Track) do(actions []checkpoint.Action) {
 	for _, a := range actions {
 		switch a.Kind {
 		case checkpoint.Open:
-			t.streams[a.Stream] = &sent{}
+			t.streams[a.Stream] = newSent()
 			t.command(func(context.Context) error { return t.transport.Open(a.Stream, a.NewConnection) })
 		case checkpoint.Finish:
 			s := t.streams[a.Stream]
 			t.command(func(context.Context) error {
+				if s.life.Err() != nil {
+					return nil // it may not have got everything, so no answer may confirm it
+				}
 				s.finished.Store(true)
 				return t.transport.Finish(a.Stream)
 			})
 			t.note(func(s *State) { s.Checkpoints++ })
 		case checkpoint.Abort:
-			t.command(func(context.Context) error { return t.transport.Abort(a.Stream) })
+			s := t.streams[a.Stream]
+			s.end()
+			t.command(func(context.Context) error {
+				s.aborted.Store(time.Now().UnixNano())
+				return t.transport.Abort(a.Stream)
+			})
 		case checkpoint.Wake:
 			t.deadlines[a.Stream] = time.Now().Add(a.After)
 		case checkpoint.Confirm:
@@ -34,9 +42,25 @@ func (t *Track) do(actions []checkpoint.Action) {
 		case checkpoint.Missing:
 			t.missing(a)
 		case checkpoint.Hung:
-			t.hung = fmt.Errorf("the plugin does not answer: delivery stream %d was finished and then given up, and neither had an answer in time", a.Stream)
+			t.checkHung(a.Stream)
 		}
 	}
+}
+
+// hungAfter is the least time that a transport has for the answer to an Abort. It
+// needs no network for it, but perhaps a busy machine.
+const hungAfter = 10 * time.Second
+
+// checkHung ends the track if the transport owes an answer for too long. Its time
+// counts from when it was told: as long as it gives no credit, because its
+// destination takes nothing, it cannot be.
+func (t *Track) checkHung(stream uint64) {
+	aborted := t.streams[stream].aborted.Load()
+	if aborted == 0 || time.Since(time.Unix(0, aborted)) < max(hungAfter, t.settings.Timeout) {
+		t.deadlines[stream] = time.Now().Add(t.settings.Timeout)
+		return
+	}
+	t.hung = fmt.Errorf("the plugin does not answer: delivery stream %d was finished and then given up, and neither had an answer in time", stream)
 }
 
 func (t *Track) command(c func(context.Context) error) { t.outbox = append(t.outbox, c) }

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -78,7 +79,17 @@ type entry struct {
 type sent struct {
 	entries  []*entry
 	bytes    int
-	finished atomic.Bool // the transport was asked for the answer
+	finished atomic.Bool  // the transport was asked for the answer
+	aborted  atomic.Int64 // when it was told to give up, ns since the Unix epoch; 0 = it was not
+
+	life context.Context // ends when the stream is to be given up, or has ended
+	end  context.CancelFunc
+}
+
+func newSent() *sent {
+	s := &sent{}
+	s.life, s.end = context.WithCancel(context.Background())
+	return s
 }
 
 // NewTrack returns a track; Run does its work.
@@ -314,8 +325,21 @@ func (t *Track) hand(e *entry) {
 	e.batch.retain()
 	t.command(func(ctx context.Context) error {
 		defer e.batch.release()
-		return t.transport.Send(ctx, stream, e.batch)
+		return t.transmit(ctx, s, stream, e.batch)
 	})
+}
+
+// transmit sends a batch. While the transport gives no credit it waits, but not for a
+// stream that is to be given up: nothing else could be said to the transport.
+func (t *Track) transmit(ctx context.Context, s *sent, stream uint64, b *Batch) error {
+	waiting, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.life, cancel)()
+	err := t.transport.Send(waiting, stream, b)
+	if s.life.Err() != nil && ctx.Err() == nil && errors.Is(err, context.Canceled) {
+		return nil // it is missing, and sent again with another stream
+	}
+	return err
 }
 
 // checkpointIfDue asks for an answer when time, memory or a source wants it.
@@ -356,6 +380,9 @@ func (t *Track) answered(event Event) {
 		t.hold(time.Now(), event)
 	}
 	t.do(t.machine.Answered(event.Stream, event.Outcome))
+	if s := t.streams[event.Stream]; s != nil {
+		s.end()
+	}
 	delete(t.streams, event.Stream)
 	delete(t.deadlines, event.Stream)
 	t.noteAnswer(event)

@@ -315,3 +315,20 @@ func TestATransportThatNeverAnswersIsHung(t *testing.T) {
 		assert.Equal(t, uint64(1), h.track.Pending())
 	})
 }
+
+func TestATransportThatTakesNothingIsNotHung(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDestination()
+		d.sendOK = make(chan struct{})
+		h := start(t, settings(), d)
+		h.push(1)
+		<-time.After(10 * time.Minute) // many timeouts, but it could not be told of any
+		select {
+		case err := <-h.done:
+			t.Fatal(err)
+		default:
+		}
+		close(d.sendOK)
+		h.finish()
+	})
+}
