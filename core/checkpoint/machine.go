@@ -202,7 +202,7 @@ func (m *Machine) Checkpoint() []Action {
 }
 
 // Stop makes the current stream the last one and asks for its answer, even if it
-// is empty.
+// is empty and however many wait for theirs.
 func (m *Machine) Stop() []Action {
 	m.stopped = true
 	m.due = false
