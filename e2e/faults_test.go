@@ -441,3 +441,20 @@ func TestRandomFaults(t *testing.T) {
 		})
 	}
 }
+
+// A destination that takes nothing, although its connection is alive: streams are
+// given up and others tried, on other connections, until it takes them.
+func TestDestinationDoesNotRead(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	server := sifttest.New(t, sifttest.Options{})
+	stuck := sifttest.ReadAfter(release)
+	server.Queue(stuck, stuck, stuck, stuck)
+	l := load{uri: server.URI(), rows: 200_000, rate: `"max"`, timeout: "200ms"}
+	h := l.start(t)
+	for i := range 5 {
+		server.Stream(t, i)
+	}
+	h.requireDelivered(server, l.rows)
+	close(release)
+}
