@@ -148,6 +148,16 @@ func (h *host) wait() int {
 	return h.cmd.ProcessState.ExitCode()
 }
 
+// hasEnded reports whether the host is gone.
+func (h *host) hasEnded() bool {
+	select {
+	case <-h.exited:
+		return true
+	default:
+		return false
+	}
+}
+
 // requireExit waits for the end and checks the exit code.
 func (h *host) requireExit(code int) {
 	h.t.Helper()
