@@ -192,6 +192,7 @@ func TestFollowedFile(t *testing.T) {
 		found, _ := filepath.Glob(filepath.Join(table, "*.parquet"))
 		return len(found)
 	}
+	eventually(t, "the first line is not delivered", func() bool { return files() > 0 })
 	for i := range 5 {
 		before := files()
 		f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
