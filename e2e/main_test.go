@@ -1,10 +1,13 @@
 package e2e
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -17,7 +20,13 @@ const repo = ".."
 func binary() string { return absolute(filepath.Join(repo, "build", "e2e", "pipelined")) }
 
 func TestMain(m *testing.M) {
-	if err := build(binary(), "./cmd/pipelined"); err != nil {
+	// The tests wait for processes most of the time. -parallel on the command line,
+	// which is read later, wins.
+	err := flag.Set("test.parallel", strconv.Itoa(3*runtime.GOMAXPROCS(0)))
+	if err == nil {
+		err = build(binary(), "./cmd/pipelined")
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
