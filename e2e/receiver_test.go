@@ -328,3 +328,26 @@ func TestReceiverStopsUnderLoad(t *testing.T) {
 		}
 	}
 }
+
+// A receiver that is killed: what a client was told OK for is in the files, and the
+// client's config is known after a restart.
+func TestReceiverIsKilled(t *testing.T) {
+	t.Parallel()
+	ctx := limited(t)
+	o := options{dataDir: filepath.Join(t.TempDir(), "data")}
+	who := identity{asset: "rover", key: "rover-v1", runKey: "drive", flows: []*configsv2.FlowConfig{numberFlow("load")}}
+	var config *configsv2.IngestionConfig
+	for n := range uint64(3) {
+		r := startReceiver(t, o)
+		s, err := dialSift(t, r.address, "a-key", false).startUp(ctx, who)
+		require.NoError(t, err)
+		if config == nil {
+			config = s.config
+		}
+		assert.True(t, proto.Equal(config, s.config), "%v is not %v", s.config, config)
+		require.NoError(t, s.send(ctx, s.row("load", epoch+int64(n), uint64Value(n))))
+		r.signal(syscall.SIGKILL)
+		r.wait()
+		assert.Len(t, readTable(t, r.tables("rover", "load")).rows, int(n)+1)
+	}
+}
