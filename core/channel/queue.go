@@ -63,15 +63,50 @@ func (q *Queue[T]) tryPush(item T, size Size) (<-chan struct{}, error) {
 	if q.mu.closed {
 		return nil, ErrClosed
 	}
-	fits := q.mu.used.Messages+size.Messages <= q.limit.Messages && q.mu.used.Bytes+size.Bytes <= q.limit.Bytes
-	if !fits && len(q.mu.items) > 0 {
+	if !q.fits(size) && len(q.mu.items) > 0 {
 		return q.mu.room, nil
 	}
+	q.append(item, size)
+	return nil, nil
+}
+
+// PushEvicting appends an item without waiting. It returns the oldest items, which
+// it takes out to make room.
+func (q *Queue[T]) PushEvicting(item T) (evicted []T, err error) {
+	size := q.size(item)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.mu.closed {
+		return nil, ErrClosed
+	}
+	for !q.fits(size) && len(q.mu.items) > 0 {
+		evicted = append(evicted, q.takeFirst())
+	}
+	q.append(item, size)
+	return evicted, nil
+}
+
+// fits, append and takeFirst need the lock.
+func (q *Queue[T]) fits(size Size) bool {
+	return q.mu.used.Messages+size.Messages <= q.limit.Messages && q.mu.used.Bytes+size.Bytes <= q.limit.Bytes
+}
+
+func (q *Queue[T]) append(item T, size Size) {
 	q.mu.items = append(q.mu.items, item)
 	q.mu.used.Messages += size.Messages
 	q.mu.used.Bytes += size.Bytes
 	q.signal()
-	return nil, nil
+}
+
+func (q *Queue[T]) takeFirst() T {
+	item := q.mu.items[0]
+	var none T
+	q.mu.items[0] = none
+	q.mu.items = q.mu.items[1:]
+	size := q.size(item)
+	q.mu.used.Messages -= size.Messages
+	q.mu.used.Bytes -= size.Bytes
+	return item
 }
 
 // Ready delivers a token when there may be an item, or when the queue was closed.
@@ -85,13 +120,7 @@ func (q *Queue[T]) Pop() (item T, ok bool) {
 	if len(q.mu.items) == 0 {
 		return item, false
 	}
-	item = q.mu.items[0]
-	var none T
-	q.mu.items[0] = none
-	q.mu.items = q.mu.items[1:]
-	size := q.size(item)
-	q.mu.used.Messages -= size.Messages
-	q.mu.used.Bytes -= size.Bytes
+	item = q.takeFirst()
 	close(q.mu.room)
 	q.mu.room = make(chan struct{})
 	if len(q.mu.items) > 0 || q.mu.closed {
@@ -124,6 +153,16 @@ func (q *Queue[T]) All() iter.Seq[T] {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return slices.Values(slices.Clone(q.mu.items))
+}
+
+// Peek returns the oldest item without taking it out; ok is false if there is none.
+func (q *Queue[T]) Peek() (item T, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.mu.items) == 0 {
+		return item, false
+	}
+	return q.mu.items[0], true
 }
 
 // Used returns what is in the queue.

@@ -127,3 +127,25 @@ func sum(numbers []int) int {
 	}
 	return n
 }
+
+func TestPushEvictingTakesTheOldestOut(t *testing.T) {
+	q := NewQueue(Size{Messages: 3, Bytes: 100}, func(n int) Size { return Size{Messages: n, Bytes: 1} })
+	for _, n := range []int{1, 1, 1} {
+		evicted, err := q.PushEvicting(n)
+		require.NoError(t, err)
+		assert.Empty(t, evicted)
+	}
+	evicted, err := q.PushEvicting(2)
+	require.NoError(t, err)
+	assert.Equal(t, []int{1, 1}, evicted)
+	assert.Equal(t, Size{Messages: 3, Bytes: 2}, q.Used())
+	evicted, err = q.PushEvicting(9) // larger than the limit by itself
+	require.NoError(t, err)
+	assert.Equal(t, []int{1, 2}, evicted)
+	first, ok := q.Peek()
+	assert.True(t, ok)
+	assert.Equal(t, 9, first)
+	q.Close()
+	_, err = q.PushEvicting(1)
+	require.ErrorIs(t, err, ErrClosed)
+}
