@@ -5,13 +5,14 @@ import (
 	"fmt"
 	"syscall"
 
+	"github.com/pipelined/pipelined/core/checkpoint"
 	"github.com/pipelined/pipelined/sdk/pbfs"
 )
 
 // Appended is what became of a batch.
 type Appended struct {
-	Sequence uint64 // of this Append, from 1, to be compared with what Sync returns; 0: not stored
-	Lost     Set    // ids that some track has not confirmed and that were dropped for want of room
+	Sequence uint64         // of this Append, from 1, to be compared with what Sync returns; 0: not stored
+	Lost     checkpoint.Set // ids that some track has not confirmed and that were dropped for want of room
 	// CountFull: there are as many segments as MaxFileCount.
 	CountFull bool
 }
@@ -51,7 +52,7 @@ func (b *Backup) checkBatch(meta Meta, body []byte) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("backup: %w", err)
-	case !meta.Ids.valid() || meta.Ids.Last >= b.io.next:
+	case !meta.Ids.Valid() || meta.Ids.Last >= b.io.next:
 		return fmt.Errorf("backup: ids %d to %d were not given out", meta.Ids.First, meta.Ids.Last)
 	case uint64(count) != meta.Ids.Count():
 		return fmt.Errorf("backup: %d messages for %d ids", count, meta.Ids.Count())
@@ -75,7 +76,7 @@ func (b *Backup) checkBatch(meta Meta, body []byte) error {
 }
 
 // store makes room as OnFull says and writes.
-func (b *Backup) store(meta Meta, body []byte, lost *Set) error {
+func (b *Backup) store(meta Meta, body []byte, lost *checkpoint.Set) error {
 	e := entry{Meta: meta}
 	need := int64(chunkHeader+len(body)) + int64(len(appendEntry(nil, e)))
 	for full := 0; ; {
@@ -168,7 +169,7 @@ func (b *Backup) Sync() (uint64, error) {
 		return b.io.durable, nil
 	}
 	cursors, unsynced := takeCursors(w), w.unsynced
-	w.unsynced = Set{}
+	w.unsynced = checkpoint.Set{}
 
 	b.io.Unlock()
 	err := w.sync()
@@ -177,7 +178,7 @@ func (b *Backup) Sync() (uint64, error) {
 	if b.io.active != w { // finished meanwhile, by an Append that knows how
 		if err == nil {
 			b.learnCursors(cursors)
-		} else if len(unsynced.ranges) > 0 {
+		} else if !unsynced.Empty() {
 			return b.io.durable, b.suspect(w, unsynced, err)
 		}
 		return b.io.durable, nil
@@ -191,7 +192,7 @@ func (b *Backup) Sync() (uint64, error) {
 	return b.io.durable, nil
 }
 
-func (b *Backup) suspect(w *writer, ids Set, err error) error {
+func (b *Backup) suspect(w *writer, ids checkpoint.Set, err error) error {
 	return &SuspectError{Ids: ids, File: b.dataPath(w.seg), Err: err}
 }
 

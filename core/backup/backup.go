@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/pipelined/pipelined/core/checkpoint"
 	"github.com/pipelined/pipelined/core/vfs"
 	"github.com/pipelined/pipelined/sdk"
 )
@@ -150,23 +151,23 @@ func (b *Backup) DefineBinding(number uint32, binding sdk.Binding) error {
 
 // Reserve gives out the next n ids. The journal holds a lease on them before it
 // returns. Ids that are not used are void.
-func (b *Backup) Reserve(n uint64) (Range, error) {
+func (b *Backup) Reserve(n uint64) (checkpoint.Range, error) {
 	b.io.Lock()
 	defer b.io.Unlock()
 	if b.io.closed {
-		return Range{}, ErrClosed
+		return checkpoint.Range{}, ErrClosed
 	}
-	if n == 0 || n > maxID-b.io.next {
-		return Range{}, fmt.Errorf("backup: %d ids behind %d are not to be had", n, b.io.next)
+	if n == 0 || n > checkpoint.MaxID-b.io.next {
+		return checkpoint.Range{}, fmt.Errorf("backup: %d ids behind %d are not to be had", n, b.io.next)
 	}
-	r := Range{b.io.next, b.io.next + n - 1}
+	r := checkpoint.Range{First: b.io.next, Last: b.io.next + n - 1}
 	if r.Last >= b.io.leased {
-		end := min(maxID, r.Last+1+b.opts.Lease)
+		end := min(checkpoint.MaxID, r.Last+1+b.opts.Lease)
 		b.mu.Lock()
 		b.mu.facts.lease = max(b.mu.facts.lease, end)
 		b.mu.Unlock()
 		if err := b.io.journal.write(b.mu.facts, appendLease(nil, end)); err != nil {
-			return Range{}, fmt.Errorf("backup: lease of ids: %w", err)
+			return checkpoint.Range{}, fmt.Errorf("backup: lease of ids: %w", err)
 		}
 		b.io.leased = end
 	}

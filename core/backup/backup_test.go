@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/pipelined/pipelined/core/checkpoint"
 	"github.com/pipelined/pipelined/core/vfs"
 	"github.com/pipelined/pipelined/sdk"
 	"github.com/pipelined/pipelined/sdk/pbfs"
@@ -28,20 +29,20 @@ func TestAppendSyncReadConfirm(t *testing.T) {
 	through, err := b.Sync()
 	require.NoError(t, err)
 	assert.EqualValues(t, 20, through)
-	assert.Equal(t, []Range{{1, 200}}, ranges(b.Missing("a")))
-	assert.Equal(t, []Range{{1, 200}}, ranges(readIDs(t, b, everything())))
-	assert.Equal(t, []Range{{15, 16}, {150, 150}}, ranges(readIDs(t, b, SetOf(Range{15, 16}, Range{150, 150}))))
+	assert.Equal(t, "1-200", b.Missing("a").String())
+	assert.Equal(t, "1-200", readIDs(t, b, everything()).String())
+	assert.Equal(t, "15-16 150", readIDs(t, b, checkpoint.SetOf(span(15, 16), span(150, 150))).String())
 	segments := b.Stats().Segments
 	assert.Greater(t, segments, 2)
 
-	require.NoError(t, b.Confirm("a", SetOf(Range{1, 200})))
+	require.NoError(t, b.Confirm("a", checkpoint.SetOf(span(1, 200))))
 	assert.Equal(t, segments, b.Stats().Segments, "track b has confirmed nothing")
-	assert.Empty(t, ranges(b.Missing("a")))
-	require.NoError(t, b.Confirm("b", SetOf(Range{1, 150})))
+	assert.Empty(t, b.Missing("a").String())
+	require.NoError(t, b.Confirm("b", checkpoint.SetOf(span(1, 150))))
 	assert.Less(t, b.Stats().Segments, segments)
-	assert.Equal(t, []Range{{151, 200}}, ranges(b.Missing("b")))
+	assert.Equal(t, "151-200", b.Missing("b").String())
 	left := readIDs(t, b, everything())
-	assert.True(t, left.Contains(Range{151, 200}))
+	assert.True(t, left.Contains(span(151, 200)))
 	require.NoError(t, b.Close())
 	require.NoError(t, b.Close())
 
@@ -49,12 +50,12 @@ func TestAppendSyncReadConfirm(t *testing.T) {
 	assert.True(t, r.Clean)
 	assert.Empty(t, r.Damage)
 	assert.Empty(t, r.Holes)
-	assert.Equal(t, []Range{{151, 200}}, ranges(b.Missing("b")))
-	assert.Equal(t, metaOf(Range{1, 200}).Cursors[0].Position, r.Cursors["s"])
+	assert.Equal(t, "151-200", b.Missing("b").String())
+	assert.Equal(t, metaOf(span(1, 200)).Cursors[0].Position, r.Cursors["s"])
 	next, err := b.Reserve(1)
 	require.NoError(t, err)
 	assert.EqualValues(t, 201, next.First, "a clean end voids no ids")
-	require.NoError(t, b.Confirm("b", SetOf(Range{151, 200})))
+	require.NoError(t, b.Confirm("b", checkpoint.SetOf(span(151, 200))))
 	assert.Zero(t, b.Stats().Segments)
 	list, err := fsys.ReadDir(testDir)
 	require.NoError(t, err)
@@ -75,7 +76,7 @@ func TestOnDisk(t *testing.T) {
 	for range 10 {
 		add(t, b, 10)
 	}
-	assert.Equal(t, []Range{{1, 100}}, ranges(readIDs(t, b, everything())))
+	assert.Equal(t, "1-100", readIDs(t, b, everything()).String())
 	require.NoError(t, b.Close())
 
 	paths, err := filepath.Glob(filepath.Join(dir, "backups", "*"))
@@ -108,7 +109,7 @@ func TestUncleanEndBeginsBehindTheLease(t *testing.T) {
 	fsys = fsys.Crash(vfs.Keep())
 	b, r := open(t, fsys, testOptions())
 	assert.False(t, r.Clean)
-	assert.Equal(t, []Range{{1, 3}}, ranges(b.Missing("a")), "written is enough when the machine lives on")
+	assert.Equal(t, "1-3", b.Missing("a").String(), "written is enough when the machine lives on")
 	ids, err := b.Reserve(1)
 	require.NoError(t, err)
 	assert.EqualValues(t, 3+1+64, ids.First)
@@ -166,15 +167,15 @@ func TestRefusedBatches(t *testing.T) {
 	}
 	good := bodyOf(ids)
 	refuse("torn body", func(*Meta) {}, good[:len(good)-1])
-	refuse("other count", func(*Meta) {}, bodyOf(Range{1, 3}))
-	refuse("id 0", func(m *Meta) { m.Ids = Range{0, 1} }, good)
-	refuse("not given out", func(m *Meta) { m.Ids = Range{2, 3} }, good)
+	refuse("other count", func(*Meta) {}, bodyOf(span(1, 3)))
+	refuse("id 0", func(m *Meta) { m.Ids = span(0, 1) }, good)
+	refuse("not given out", func(m *Meta) { m.Ids = span(2, 3) }, good)
 	refuse("unknown flow", func(m *Meta) { m.Flow = 9 }, good)
 	refuse("unknown binding", func(m *Meta) { m.Binding = 9 }, good)
 	refuse("long cursor", func(m *Meta) { m.Cursors[0].Position = make([]byte, maxPayload) }, good)
-	require.Error(t, b.Confirm("c", SetOf(ids)), "unknown track")
-	require.Error(t, b.Confirm("a", SetOf(Range{1, 99})), "ids that were not given out")
-	_, err = b.Reserve(maxID)
+	require.Error(t, b.Confirm("c", checkpoint.SetOf(ids)), "unknown track")
+	require.Error(t, b.Confirm("a", checkpoint.SetOf(span(1, 99))), "ids that were not given out")
+	_, err = b.Reserve(checkpoint.MaxID)
 	require.Error(t, err)
 	require.NoError(t, b.Close())
 	_, err = b.Append(metaOf(ids), good)
@@ -224,7 +225,7 @@ func TestFailedSyncSaysWhatMustBeWrittenAgain(t *testing.T) {
 	require.ErrorAs(t, err, &suspect)
 	require.ErrorIs(t, err, syscall.EIO)
 	assert.EqualValues(t, 1, through)
-	assert.Equal(t, []Range{second}, ranges(suspect.Ids))
+	assert.Equal(t, checkpoint.SetOf(second), suspect.Ids)
 	through, err = b.Sync()
 	require.NoError(t, err)
 	assert.EqualValues(t, 1, through, "nothing is durable by itself")
@@ -234,11 +235,11 @@ func TestFailedSyncSaysWhatMustBeWrittenAgain(t *testing.T) {
 	require.NoError(t, err)
 	assert.EqualValues(t, 3, through)
 	assert.Equal(t, 2, b.Stats().Segments)
-	assert.Equal(t, []Range{{1, 4}}, ranges(readIDs(t, b, everything())), "each id once")
+	assert.Equal(t, "1-4", readIDs(t, b, everything()).String(), "each id once")
 
 	b, r := open(t, fsys.Crash(vfs.Lose()), testOptions())
-	assert.Empty(t, ranges(r.Lost))
-	assert.Equal(t, []Range{{first.First, second.Last}}, ranges(readIDs(t, b, everything())))
+	assert.Empty(t, r.Lost.String())
+	assert.Equal(t, checkpoint.SetOf(span(first.First, second.Last)).String(), readIDs(t, b, everything()).String())
 }
 
 func TestReadingWhileWriting(t *testing.T) {
@@ -247,11 +248,11 @@ func TestReadingWhileWriting(t *testing.T) {
 	r := b.Read(everything())
 	c, err := r.Next()
 	require.NoError(t, err)
-	assert.Equal(t, Range{1, 5}, c.Ids, "the active segment, before any sync")
+	assert.Equal(t, span(1, 5), c.Ids, "the active segment, before any sync")
 	for range 20 {
 		add(t, b, 5)
 	}
-	all := SetOf(Range{1, 105})
+	all := checkpoint.SetOf(span(1, 105))
 	require.NoError(t, b.Confirm("a", all))
 	require.NoError(t, b.Confirm("b", all))
 	for { // what is deleted is left out, what is open can be read
@@ -295,9 +296,9 @@ func TestConcurrentUse(t *testing.T) {
 	}
 	close(done)
 	wg.Wait()
-	assert.Equal(t, []Range{{1, 900}}, ranges(b.Missing("b")))
-	require.NoError(t, b.Confirm("a", SetOf(Range{1, 900})))
-	require.NoError(t, b.Confirm("b", SetOf(Range{1, 900})))
+	assert.Equal(t, "1-900", b.Missing("b").String())
+	require.NoError(t, b.Confirm("a", checkpoint.SetOf(span(1, 900))))
+	require.NoError(t, b.Confirm("b", checkpoint.SetOf(span(1, 900))))
 	require.NoError(t, b.Close())
 	assert.Zero(t, b.Stats().Segments)
 }

@@ -3,12 +3,14 @@ package backup
 import (
 	"fmt"
 	"slices"
+
+	"github.com/pipelined/pipelined/core/checkpoint"
 )
 
 // Confirm notes that a track has confirmed ids, durably, and then deletes what all
 // tracks have confirmed. After an error the confirmation counts, and what is not
 // durable of it becomes so with the next thing that is noted.
-func (b *Backup) Confirm(track string, ids Set) error {
+func (b *Backup) Confirm(track string, ids checkpoint.Set) error {
 	b.io.Lock()
 	defer b.io.Unlock()
 	if b.io.closed {
@@ -20,8 +22,8 @@ func (b *Backup) Confirm(track string, ids Set) error {
 	if ids.Empty() {
 		return nil
 	}
-	if ids.last() >= b.io.next {
-		return fmt.Errorf("backup: id %d was not given out, it cannot be confirmed", ids.last())
+	if ids.Last() >= b.io.next {
+		return fmt.Errorf("backup: id %d was not given out, it cannot be confirmed", ids.Last())
 	}
 	b.mu.Lock()
 	b.mu.facts.of(track).AddSet(ids)
@@ -35,10 +37,10 @@ func (b *Backup) Confirm(track string, ids Set) error {
 }
 
 // Missing returns the ids that are written and that a track has not confirmed.
-func (b *Backup) Missing(track string) Set {
+func (b *Backup) Missing(track string) checkpoint.Set {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var missing Set
+	var missing checkpoint.Set
 	for _, s := range b.mu.segments {
 		missing.AddSet(s.ids)
 	}
@@ -68,10 +70,10 @@ func (b *Backup) Forget(segment uint64) error {
 }
 
 // confirmedByAll returns the ids that need not be kept.
-func (b *Backup) confirmedByAll() Set {
-	var all Set
+func (b *Backup) confirmedByAll() checkpoint.Set {
+	var all checkpoint.Set
 	for i, track := range b.opts.Tracks {
-		confirmed := Set{}
+		confirmed := checkpoint.Set{}
 		if s := b.mu.facts.confirmed[track]; s != nil {
 			confirmed = *s
 		}
@@ -169,9 +171,9 @@ func (b *Backup) refillReserve() {
 func (b *Backup) forgetConfirmed() {
 	floor := b.mu.floor
 	for _, s := range slices.Concat(b.mu.segments, b.mu.doomed) {
-		for _, ids := range []Set{s.ids, s.gone} {
+		for _, ids := range []checkpoint.Set{s.ids, s.gone} {
 			if !ids.Empty() {
-				floor = min(floor, ids.ranges[0].First)
+				floor = min(floor, ids.First())
 			}
 		}
 	}
@@ -181,7 +183,7 @@ func (b *Backup) forgetConfirmed() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, s := range b.mu.facts.confirmed {
-		s.Remove(Range{1, floor - 1})
+		s.Remove(checkpoint.Range{First: 1, Last: floor - 1})
 	}
-	b.mu.facts.lost.Remove(Range{1, floor - 1})
+	b.mu.facts.lost.Remove(checkpoint.Range{First: 1, Last: floor - 1})
 }

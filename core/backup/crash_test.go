@@ -9,27 +9,28 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/pipelined/pipelined/core/checkpoint"
 	"github.com/pipelined/pipelined/core/vfs"
 )
 
 // model knows what must hold for a backup, whatever happens to its disk.
 type model struct {
 	opts      Options
-	highest   uint64          // id that was given out
-	durable   Set             // ids that Sync vouched for
-	written   Set             // ids that were appended, as far as the caller was told
-	attempted map[string]*Set // confirmations that were made, also in vain
-	noted     map[string]*Set // confirmations that were said to be durable
-	lost      Set             // ids that were returned as lost
-	unsynced  []Range         // held in the caller's memory, in order
-	again     []Range         // of these, those that must be written again
-	cursor    uint64          // durable
+	highest   uint64                     // id that was given out
+	durable   checkpoint.Set             // ids that Sync vouched for
+	written   checkpoint.Set             // ids that were appended, as far as the caller was told
+	attempted map[string]*checkpoint.Set // confirmations that were made, also in vain
+	noted     map[string]*checkpoint.Set // confirmations that were said to be durable
+	lost      checkpoint.Set             // ids that were returned as lost
+	unsynced  []checkpoint.Range         // held in the caller's memory, in order
+	again     []checkpoint.Range         // of these, those that must be written again
+	cursor    uint64                     // durable
 }
 
 func newModel(opts Options) *model {
-	m := &model{opts: opts, attempted: make(map[string]*Set), noted: make(map[string]*Set)}
+	m := &model{opts: opts, attempted: make(map[string]*checkpoint.Set), noted: make(map[string]*checkpoint.Set)}
 	for _, track := range opts.Tracks {
-		m.attempted[track], m.noted[track] = &Set{}, &Set{}
+		m.attempted[track], m.noted[track] = &checkpoint.Set{}, &checkpoint.Set{}
 	}
 	return m
 }
@@ -67,7 +68,7 @@ func (m *model) add(b *Backup, n uint64) {
 }
 
 // append writes what waits; false if it must wait on.
-func (m *model) append(b *Backup, ids Range) bool {
+func (m *model) append(b *Backup, ids checkpoint.Range) bool {
 	done, err := b.Append(metaOf(ids), bodyOf(ids))
 	m.lost.AddSet(done.Lost)
 	m.after(err)
@@ -84,7 +85,7 @@ func (m *model) append(b *Backup, ids Range) bool {
 // after takes in what an error says: everything that is not durable is written again.
 func (m *model) after(err error) {
 	if suspect := (*SuspectError)(nil); errors.As(err, &suspect) {
-		m.again = append([]Range(nil), m.unsynced...)
+		m.again = append([]checkpoint.Range(nil), m.unsynced...)
 	}
 }
 
@@ -103,13 +104,13 @@ func (m *model) confirm(b *Backup, r *rand.Rand) {
 	if m.written.Empty() {
 		return
 	}
-	var ids Set
+	var ids checkpoint.Set
 	for range 2 {
 		first := 1 + r.Uint64N(m.highest)
-		ids.AddSet(m.written.Within(Range{first, first + r.Uint64N(60)}))
+		ids.AddSet(m.written.Within(span(first, first+r.Uint64N(60))))
 	}
 	if r.IntN(3) == 0 {
-		ids = m.written.Within(Range{1, 1 + r.Uint64N(m.highest)})
+		ids = m.written.Within(span(1, 1+r.Uint64N(m.highest)))
 	}
 	if ids.Empty() {
 		return
@@ -139,11 +140,11 @@ func (m *model) check(t require.TestingT, b *Backup, found Recovered) {
 	gone := must.Clone()
 	gone.RemoveSet(there)
 	gone.RemoveSet(all)
-	require.Empty(t, gone.ranges, "durable and gone")
+	require.Empty(t, gone.String(), "durable and gone")
 	unfair := found.Lost.Clone()
-	for _, ids := range m.durable.ranges {
+	for ids := range m.durable.Ranges() {
 		if m.opts.OnFull != DropOldest {
-			require.False(t, unfair.Overlaps(ids), "durable and reported as lost: %v", unfair.ranges)
+			require.False(t, unfair.Overlaps(ids), "durable and reported as lost: %v", unfair)
 		}
 	}
 
@@ -172,11 +173,11 @@ func (m *model) check(t require.TestingT, b *Backup, found Recovered) {
 		require.Len(t, p, 8)
 		at := binary.BigEndian.Uint64(p)
 		require.GreaterOrEqual(t, at, m.cursor, "the cursor fell back")
-		behind := m.written.Within(Range{1, at})
+		behind := m.written.Within(span(1, at))
 		behind.RemoveSet(there)
 		behind.RemoveSet(all)
 		behind.RemoveSet(m.lost)
-		require.Empty(t, behind.ranges, "the cursor at %d says too much", at)
+		require.Empty(t, behind.String(), "the cursor at %d says too much", at)
 	}
 }
 

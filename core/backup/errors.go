@@ -3,6 +3,8 @@ package backup
 import (
 	"errors"
 	"fmt"
+
+	"github.com/pipelined/pipelined/core/checkpoint"
 )
 
 var (
@@ -16,7 +18,7 @@ var (
 // SuspectError says that a Sync of files failed. What it names must be appended
 // again, from memory, to a new segment: it may be on the disk or not.
 type SuspectError struct {
-	Ids  Set // appended since the last successful Sync
+	Ids  checkpoint.Set // appended since the last successful Sync
 	File string
 	Err  error
 }

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"maps"
 	"slices"
+
+	"github.com/pipelined/pipelined/core/checkpoint"
 )
 
 // Kinds of records of a journal: facts, each true whenever it is read, in any
@@ -46,8 +48,8 @@ type facts struct {
 	lease       uint64 // ids below it may be in use
 	clean       uint64 // 0: not known
 	nextSegment uint64
-	confirmed   map[string]*Set
-	lost        Set
+	confirmed   map[string]*checkpoint.Set
+	lost        checkpoint.Set
 	sealed      map[uint64]seal
 	deleted     map[uint64]bool
 	cursors     map[string]position
@@ -57,7 +59,7 @@ func newFacts() *facts {
 	return &facts{
 		lease:       1,
 		nextSegment: 1,
-		confirmed:   make(map[string]*Set),
+		confirmed:   make(map[string]*checkpoint.Set),
 		sealed:      make(map[uint64]seal),
 		deleted:     make(map[uint64]bool),
 		cursors:     make(map[string]position),
@@ -65,10 +67,10 @@ func newFacts() *facts {
 }
 
 // of returns the confirmed ids of a track.
-func (f *facts) of(track string) *Set {
+func (f *facts) of(track string) *checkpoint.Set {
 	s := f.confirmed[track]
 	if s == nil {
-		s = &Set{}
+		s = &checkpoint.Set{}
 		f.confirmed[track] = s
 	}
 	return s
@@ -88,13 +90,13 @@ func (f *facts) learn(rec record) bool {
 		return true
 	case journalLease:
 		end := p.u64()
-		if !p.end() || end > maxID {
+		if !p.end() || end > checkpoint.MaxID {
 			return false
 		}
 		f.lease = max(f.lease, end)
 	case journalClean:
 		next := p.u64()
-		if !p.end() || next == 0 || next > maxID {
+		if !p.end() || next == 0 || next > checkpoint.MaxID {
 			return false
 		}
 		f.clean = next
@@ -129,7 +131,7 @@ func (f *facts) learn(rec record) bool {
 		f.deleted[n] = true
 	case journalCursor:
 		source, id, bytes := string(p.text()), p.u64(), p.text()
-		if !p.end() || id > maxID {
+		if !p.end() || id > checkpoint.MaxID {
 			return false
 		}
 		f.advance(source, position{id, bytes})
@@ -140,12 +142,12 @@ func (f *facts) learn(rec record) bool {
 }
 
 // parseRanges is all or nothing.
-func parseRanges(p *fields) (Set, bool) {
-	var s Set
+func parseRanges(p *fields) (checkpoint.Set, bool) {
+	var s checkpoint.Set
 	for len(p.rest) > 0 && !p.bad {
-		r := Range{p.u64(), p.u64()}
-		if !r.valid() {
-			return Set{}, false
+		r := checkpoint.Range{First: p.u64(), Last: p.u64()}
+		if !r.Valid() {
+			return checkpoint.Set{}, false
 		}
 		s.Add(r)
 	}
@@ -173,12 +175,12 @@ func u64(n uint64) []byte { return binary.LittleEndian.AppendUint64(nil, n) }
 
 func appendLease(dst []byte, end uint64) []byte { return appendRecord(dst, journalLease, u64(end)) }
 
-func appendConfirmed(dst []byte, track string, ids Set) []byte {
+func appendConfirmed(dst []byte, track string, ids checkpoint.Set) []byte {
 	return appendRanges(dst, journalConfirmed, appendText(nil, track), ids)
 }
 
-func appendRanges(dst []byte, kind uint32, prefix []byte, ids Set) []byte {
-	for ranges := range slices.Chunk(ids.ranges, rangesPerRecord) {
+func appendRanges(dst []byte, kind uint32, prefix []byte, ids checkpoint.Set) []byte {
+	for ranges := range slices.Chunk(slices.Collect(ids.Ranges()), rangesPerRecord) {
 		p := slices.Clone(prefix)
 		for _, r := range ranges {
 			p = binary.LittleEndian.AppendUint64(p, r.First)

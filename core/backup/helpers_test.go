@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/pipelined/pipelined/core/checkpoint"
 	"github.com/pipelined/pipelined/core/vfs"
 	"github.com/pipelined/pipelined/sdk/pbfs"
 )
@@ -18,7 +19,7 @@ func message(id uint64) string {
 	return fmt.Sprintf("message %d %s", id, strings.Repeat("x", int(id%97)))
 }
 
-func bodyOf(ids Range) []byte {
+func bodyOf(ids checkpoint.Range) []byte {
 	var body []byte
 	for id := ids.First; id <= ids.Last; id++ {
 		body = pbfs.AppendMessage(body, []byte(message(id)))
@@ -26,7 +27,7 @@ func bodyOf(ids Range) []byte {
 	return body
 }
 
-func metaOf(ids Range) Meta {
+func metaOf(ids checkpoint.Range) Meta {
 	return Meta{
 		Ids: ids, Flow: 1, MinTime: int64(ids.First) * 1000, MaxTime: int64(ids.Last) * 1000,
 		Cursors: []Cursor{{Source: "s", Position: binary.BigEndian.AppendUint64(nil, ids.Last)}},
@@ -51,7 +52,7 @@ func open(t require.TestingT, fsys vfs.FS, opts Options) (*Backup, Recovered) {
 }
 
 // add reserves n ids and appends them.
-func add(t require.TestingT, b *Backup, n uint64) Range {
+func add(t require.TestingT, b *Backup, n uint64) checkpoint.Range {
 	ids, err := b.Reserve(n)
 	require.NoError(t, err)
 	_, err = b.Append(metaOf(ids), bodyOf(ids))
@@ -60,8 +61,8 @@ func add(t require.TestingT, b *Backup, n uint64) Range {
 }
 
 // readIDs returns the ids that can be read, and checks what is read.
-func readIDs(t require.TestingT, b *Backup, want Set) Set {
-	var got Set
+func readIDs(t require.TestingT, b *Backup, want checkpoint.Set) checkpoint.Set {
+	var got checkpoint.Set
 	for r := b.Read(want); ; {
 		c, err := r.Next()
 		if errors.Is(err, io.EOF) {
@@ -82,6 +83,6 @@ func readIDs(t require.TestingT, b *Backup, want Set) Set {
 	}
 }
 
-func ranges(s Set) []Range { return s.ranges }
+func span(first, last uint64) checkpoint.Range { return checkpoint.Range{First: first, Last: last} }
 
-func everything() Set { return SetOf(Range{1, maxID}) }
+func everything() checkpoint.Set { return checkpoint.SetOf(span(1, checkpoint.MaxID)) }

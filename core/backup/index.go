@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/pipelined/pipelined/core/checkpoint"
 	"github.com/pipelined/pipelined/sdk"
 )
 
@@ -26,10 +27,10 @@ type Cursor struct {
 
 // Meta is what is known of a chunk besides its bytes.
 type Meta struct {
-	Ids              Range  // of the messages
-	Flow             uint32 // number given to DefineFlow
-	Binding          uint32 // number given to DefineBinding; 0: messages carry no ids of a destination
-	MinTime, MaxTime int64  // ns since the Unix epoch
+	Ids              checkpoint.Range // of the messages
+	Flow             uint32           // number given to DefineFlow
+	Binding          uint32           // number given to DefineBinding; 0: messages carry no ids of a destination
+	MinTime, MaxTime int64            // ns since the Unix epoch
 	Cursors          []Cursor
 }
 
@@ -98,13 +99,13 @@ func parseEntry(payload []byte) (entry, bool) {
 	for len(f.rest) > 0 && !f.bad {
 		e.Cursors = append(e.Cursors, Cursor{Source: string(f.text()), Position: f.text()})
 	}
-	if !f.end() || first > maxID || count > maxID {
+	if !f.end() || first > checkpoint.MaxID || count > checkpoint.MaxID {
 		return entry{}, false
 	}
-	e.Ids = Range{first, first + count - 1}
+	e.Ids = checkpoint.Range{First: first, Last: first + count - 1}
 	const most = 1 << 62
 	possible := e.offset >= 0 && e.offset < most && e.length >= 0 && e.length < most
-	return e, possible && count > 0 && e.Ids.valid()
+	return e, possible && count > 0 && e.Ids.Valid()
 }
 
 // definitions are the flows and bindings that chunks refer to.

@@ -1,6 +1,10 @@
 package backup
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/pipelined/pipelined/core/checkpoint"
+)
 
 // used returns the bytes of all segments and indexes.
 func (b *Backup) used() int64 {
@@ -35,14 +39,14 @@ func (b *Backup) room(need int64) error {
 
 // dropOldest deletes the oldest segment and returns what of it some track has not
 // confirmed.
-func (b *Backup) dropOldest() (Set, error) {
+func (b *Backup) dropOldest() (checkpoint.Set, error) {
 	if len(b.mu.segments) == 1 && b.io.active != nil {
 		if err := b.retire(); err != nil {
-			return Set{}, err
+			return checkpoint.Set{}, err
 		}
 	}
 	if len(b.mu.segments) == 0 {
-		return Set{}, fmt.Errorf("%w: nothing is left to drop", ErrFull)
+		return checkpoint.Set{}, fmt.Errorf("%w: nothing is left to drop", ErrFull)
 	}
 	seg := b.mu.segments[0]
 	lost := seg.ids.Clone()
@@ -60,7 +64,7 @@ func (b *Backup) dropOldest() (Set, error) {
 		b.mu.Lock()
 		delete(b.mu.facts.deleted, seg.number)
 		b.mu.Unlock()
-		return Set{}, fmt.Errorf("drop the oldest segment: %w", err)
+		return checkpoint.Set{}, fmt.Errorf("drop the oldest segment: %w", err)
 	}
 	b.doom(seg)
 	b.finishDeletions()

@@ -7,11 +7,12 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/pipelined/pipelined/core/checkpoint"
 	"github.com/pipelined/pipelined/core/vfs"
 )
 
 // fill appends batches until one is not simply stored.
-func fill(t *testing.T, b *Backup) (Range, Appended, error) {
+func fill(t *testing.T, b *Backup) (checkpoint.Range, Appended, error) {
 	t.Helper()
 	for range 1000 {
 		ids, err := b.Reserve(10)
@@ -22,7 +23,7 @@ func fill(t *testing.T, b *Backup) (Range, Appended, error) {
 		}
 	}
 	t.Fatal("it is never full")
-	return Range{}, Appended{}, nil
+	return checkpoint.Range{}, Appended{}, nil
 }
 
 func TestFullBlocks(t *testing.T) {
@@ -44,8 +45,8 @@ func TestFullBlocks(t *testing.T) {
 			require.NoError(t, err)
 
 			// Confirmations are written on a full disk, and make room.
-			all := SetOf(Range{1, ids.First - 1})
-			assert.Equal(t, all.ranges, readIDs(t, b, everything()).ranges)
+			all := checkpoint.SetOf(span(1, ids.First-1))
+			assert.Equal(t, all.String(), readIDs(t, b, everything()).String())
 			require.NoError(t, b.Confirm("a", all))
 			require.NoError(t, b.Confirm("b", all))
 			_, err = b.Append(metaOf(ids), bodyOf(ids))
@@ -54,7 +55,7 @@ func TestFullBlocks(t *testing.T) {
 			b, r := open(t, fsys, opts)
 			assert.Empty(t, r.Holes)
 			assert.Empty(t, r.Orphans)
-			assert.True(t, b.Missing("a").ranges[0] == ids || b.Missing("a").ranges[0].Last == ids.Last)
+			assert.True(t, b.Missing("a").Overlaps(ids))
 		})
 	}
 }
@@ -65,7 +66,7 @@ func TestFullDropsTheNewest(t *testing.T) {
 	b, _ := open(t, vfs.NewMemory(0), opts)
 	ids, done, err := fill(t, b)
 	require.NoError(t, err)
-	assert.Equal(t, []Range{ids}, done.Lost.ranges)
+	assert.Equal(t, checkpoint.SetOf(ids), done.Lost)
 	assert.Zero(t, done.Sequence)
 }
 
@@ -74,20 +75,20 @@ func TestFullDropsTheOldest(t *testing.T) {
 	opts.MaxDisk, opts.OnFull = 20000, DropOldest
 	fsys := vfs.NewMemory(0)
 	b, _ := open(t, fsys, opts)
-	require.NoError(t, b.Confirm("a", SetOf(add(t, b, 5))))
-	require.NoError(t, b.Confirm("b", SetOf(Range{1, 3})))
+	require.NoError(t, b.Confirm("a", checkpoint.SetOf(add(t, b, 5))))
+	require.NoError(t, b.Confirm("b", checkpoint.SetOf(span(1, 3))))
 	ids, done, err := fill(t, b)
 	require.NoError(t, err)
 	assert.NotZero(t, done.Sequence)
-	require.Len(t, done.Lost.ranges, 1)
-	assert.EqualValues(t, 4, done.Lost.ranges[0].First, "what all have confirmed is not lost")
+	require.False(t, done.Lost.Empty())
+	assert.EqualValues(t, 4, done.Lost.First(), "what all have confirmed is not lost")
 	there := readIDs(t, b, everything())
-	assert.Equal(t, []Range{{done.Lost.ranges[0].Last + 1, ids.Last}}, there.ranges)
+	assert.Equal(t, checkpoint.SetOf(span(done.Lost.Last()+1, ids.Last)).String(), there.String())
 	_, err = b.Sync()
 	require.NoError(t, err)
 	b, r := open(t, fsys.Crash(vfs.Lose()), opts)
-	assert.Empty(t, r.Lost.ranges)
-	assert.Equal(t, there.ranges, readIDs(t, b, everything()).ranges)
+	assert.Empty(t, r.Lost.String())
+	assert.Equal(t, there.String(), readIDs(t, b, everything()).String())
 }
 
 func TestCountIsReported(t *testing.T) {
@@ -111,13 +112,13 @@ func TestRetainKeepsWhatIsConfirmed(t *testing.T) {
 	opts.Retain = true
 	fsys := vfs.NewMemory(0)
 	b, _ := open(t, fsys, opts)
-	ids := SetOf(add(t, b, 10))
+	ids := checkpoint.SetOf(add(t, b, 10))
 	require.NoError(t, b.Confirm("a", ids))
 	require.NoError(t, b.Confirm("b", ids))
 	require.NoError(t, b.Close())
 	b, r := open(t, fsys, opts)
 	assert.Equal(t, 1, r.Segments)
-	assert.Empty(t, b.Missing("a").ranges)
+	assert.Empty(t, b.Missing("a").String())
 }
 
 // TestDamageInTheMiddle: what lies behind is used, what is gone is named once, and
@@ -132,17 +133,17 @@ func TestDamageInTheMiddle(t *testing.T) {
 	}
 	_, err := b.Sync()
 	require.NoError(t, err)
-	path, length := b.dataPath(b.mu.segments[0]), len(bodyOf(Range{1, 10}))
+	path, length := b.dataPath(b.mu.segments[0]), len(bodyOf(span(1, 10)))
 	fsys = fsys.Crash(vfs.Keep())
 	fsys.Damage(path, length+12+100, []byte{1, 2, 3})
 
 	b, r := open(t, fsys, opts)
 	require.Len(t, r.Holes, 1)
-	assert.Equal(t, []Range{{11, 20}}, r.Holes[0].Ids.ranges)
+	assert.Equal(t, "11-20", r.Holes[0].Ids.String())
 	assert.EqualValues(t, 11000, r.Holes[0].MinTime)
 	assert.EqualValues(t, 20000, r.Holes[0].MaxTime)
-	assert.Equal(t, []Range{{11, 20}}, r.Lost.ranges)
-	assert.Equal(t, []Range{{1, 10}, {21, 50}}, readIDs(t, b, everything()).ranges)
+	assert.Equal(t, "11-20", r.Lost.String())
+	assert.Equal(t, "1-10 21-50", readIDs(t, b, everything()).String())
 	for _, track := range opts.Tracks {
 		require.NoError(t, b.Confirm(track, b.Missing(track)))
 	}
@@ -150,8 +151,8 @@ func TestDamageInTheMiddle(t *testing.T) {
 	require.NoError(t, b.Close())
 
 	b, r = open(t, fsys, opts)
-	assert.Empty(t, r.Lost.ranges, "reported once")
-	assert.Empty(t, b.Missing("a").ranges)
+	assert.Empty(t, r.Lost.String(), "reported once")
+	assert.Empty(t, b.Missing("a").String())
 	require.NoError(t, b.Forget(1))
 	assert.Zero(t, b.Stats().Segments)
 }
@@ -161,7 +162,7 @@ func TestLostIndex(t *testing.T) {
 	fsys := vfs.NewMemory(0)
 	b, _ := open(t, fsys, testOptions())
 	ids := add(t, b, 10)
-	require.NoError(t, b.Confirm("a", SetOf(ids)))
+	require.NoError(t, b.Confirm("a", checkpoint.SetOf(ids)))
 	require.NoError(t, b.Close())
 	require.NoError(t, fsys.Remove(b.indexPath(1)))
 	b, r := open(t, fsys, testOptions())
@@ -183,7 +184,7 @@ func TestNothingReadableOfTheJournal(t *testing.T) {
 	fsys := vfs.NewMemory(0)
 	b, _ := open(t, fsys, testOptions())
 	ids := add(t, b, 10)
-	require.NoError(t, b.Confirm("a", SetOf(ids)))
+	require.NoError(t, b.Confirm("a", checkpoint.SetOf(ids)))
 	require.NoError(t, b.Close())
 	numbers, err := b.io.journal.files()
 	require.NoError(t, err)
@@ -192,8 +193,8 @@ func TestNothingReadableOfTheJournal(t *testing.T) {
 	}
 	b, r := open(t, fsys, testOptions())
 	assert.NotEmpty(t, r.Damage)
-	assert.Equal(t, []Range{{1, 10}}, b.Missing("a").ranges)
-	assert.Equal(t, []Range{{1, 10}}, readIDs(t, b, everything()).ranges)
+	assert.Equal(t, "1-10", b.Missing("a").String())
+	assert.Equal(t, "1-10", readIDs(t, b, everything()).String())
 	next, err := b.Reserve(1)
 	require.NoError(t, err)
 	assert.Greater(t, next.First, ids.Last+63)
@@ -207,7 +208,7 @@ func BenchmarkAppend(b *testing.B) {
 	require.NoError(b, err)
 	defer log.Close()
 	require.NoError(b, log.DefineFlow(1, []byte("flow")))
-	body := bodyOf(Range{1000, 1999}) // about 60 bytes a message
+	body := bodyOf(span(1000, 1999)) // about 60 bytes a message
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 	for b.Loop() {

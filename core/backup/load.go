@@ -6,6 +6,7 @@ import (
 	"hash/crc32"
 	"io"
 
+	"github.com/pipelined/pipelined/core/checkpoint"
 	"github.com/pipelined/pipelined/core/vfs"
 	"github.com/pipelined/pipelined/sdk/pbfs"
 )
@@ -22,7 +23,7 @@ type loader struct {
 	indexSize int64
 
 	holes    []Hole
-	ids      Set // of all chunks that have a record
+	ids      checkpoint.Set // of all chunks that have a record
 	cursors  map[string]position
 	doubt    bool  // something is not as it was written; cursors behind it say too much
 	readable bool  // nothing failed to be read
@@ -139,7 +140,7 @@ func (l *loader) record(rec record, defined definitions) {
 func (l *loader) chunk(e entry) {
 	l.ids.Add(e.Ids)
 	if !l.files.hasData {
-		l.hole(Hole{From: e.offset, To: e.end(), Ids: SetOf(e.Ids), MinTime: e.MinTime, MaxTime: e.MaxTime, Reason: "the file is gone"})
+		l.hole(Hole{From: e.offset, To: e.end(), Ids: checkpoint.SetOf(e.Ids), MinTime: e.MinTime, MaxTime: e.MaxTime, Reason: "the file is gone"})
 		l.seg.damaged = true
 		return
 	}
@@ -151,11 +152,11 @@ func (l *loader) chunk(e entry) {
 	case err != nil: // perhaps it can be read another time: it counts as there
 		l.readable = false
 		l.seg.damaged = true
-		l.hole(Hole{From: e.offset, To: e.end(), Ids: SetOf(e.Ids), MinTime: e.MinTime, MaxTime: e.MaxTime, Reason: err.Error()})
+		l.hole(Hole{From: e.offset, To: e.end(), Ids: checkpoint.SetOf(e.Ids), MinTime: e.MinTime, MaxTime: e.MaxTime, Reason: err.Error()})
 	case reason != "":
 		l.seg.damaged = true
 		l.seg.gone.Add(e.Ids)
-		l.hole(Hole{From: e.offset, To: e.end(), Ids: SetOf(e.Ids), MinTime: e.MinTime, MaxTime: e.MaxTime, Reason: reason})
+		l.hole(Hole{From: e.offset, To: e.end(), Ids: checkpoint.SetOf(e.Ids), MinTime: e.MinTime, MaxTime: e.MaxTime, Reason: reason})
 		l.expected = min(e.end(), l.dataSize)
 		return
 	}
@@ -247,7 +248,7 @@ func (l *loader) between(h Hole, next *entry) Hole {
 	if l.seg.chunks == 0 || next == nil {
 		return h
 	}
-	if r := (Range{l.seg.ids.last() + 1, next.Ids.First - 1}); r.valid() {
+	if r := (checkpoint.Range{First: l.seg.ids.Last() + 1, Last: next.Ids.First - 1}); r.Valid() {
 		h.Between = r
 	}
 	h.MinTime, h.MaxTime = l.seg.maxTime, next.MinTime

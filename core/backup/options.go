@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/pipelined/pipelined/core/checkpoint"
 	"github.com/pipelined/pipelined/sdk/pbfs"
 )
 
@@ -65,7 +66,7 @@ func (o Options) check(dir string) error {
 		return fmt.Errorf("backup: name %q: only letters, digits, '-' and '_' are allowed", o.Name)
 	}
 	if o.MaxFileSize < 0 || o.MaxFileCount < 0 || o.MaxDisk < 0 || o.MinFree < 0 || o.JournalSize < 0 ||
-		o.Reserve < 0 || o.Lease > maxID {
+		o.Reserve < 0 || o.Lease > checkpoint.MaxID {
 		return errors.New("backup: limits cannot be negative")
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 
+	"github.com/pipelined/pipelined/core/checkpoint"
 	"github.com/pipelined/pipelined/core/vfs"
 	"github.com/pipelined/pipelined/sdk"
 	"github.com/pipelined/pipelined/sdk/pbfs"
@@ -16,11 +17,11 @@ import (
 type Chunk struct {
 	Meta
 	Segment    uint64
-	Wanted     Set         // those of its ids that were asked for
-	Body       []byte      // as of package pbfs; its checksum is right
-	Definition []byte      // of the flow, as it was given to DefineFlow; nil: not readable
-	Target     sdk.Binding // that the messages carry
-	Unbound    bool        // the messages carry placeholders instead
+	Wanted     checkpoint.Set // those of its ids that were asked for
+	Body       []byte         // as of package pbfs; its checksum is right
+	Definition []byte         // of the flow, as it was given to DefineFlow; nil: not readable
+	Target     sdk.Binding    // that the messages carry
+	Unbound    bool           // the messages carry placeholders instead
 }
 
 // HoleError is a Hole, met while reading.
@@ -36,7 +37,7 @@ func (e *HoleError) Error() string {
 // writer. Its memory is one chunk and the definitions of one segment.
 type Reader struct {
 	b     *Backup
-	want  Set
+	want  checkpoint.Set
 	after uint64 // segments up to this number are done
 
 	seg     segment // copy, of when it was opened
@@ -50,7 +51,7 @@ type Reader struct {
 // Read returns a reader of the chunks that hold any of the ids, oldest segment
 // first, each id once; also those that were appended and are not durable. What is
 // deleted meanwhile is left out.
-func (b *Backup) Read(ids Set) *Reader { return &Reader{b: b, want: ids.Clone()} }
+func (b *Backup) Read(ids checkpoint.Set) *Reader { return &Reader{b: b, want: ids.Clone()} }
 
 // Next returns the next chunk. The error is io.EOF at the end; after a *HoleError
 // the next call goes on behind the hole. Others are those of the disk; the next call

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/pipelined/pipelined/core/checkpoint"
 	"github.com/pipelined/pipelined/core/vfs"
 )
 
@@ -15,7 +16,7 @@ type Recovered struct {
 	Cursors  map[string][]byte // see Backup.Cursors
 	// Lost are the ids whose content is gone and that some track has not confirmed:
 	// damaged, or dropped just before the end, by an Append that may have said so.
-	Lost    Set
+	Lost    checkpoint.Set
 	Holes   []Hole   // ranges of files that cannot be read
 	Orphans []Orphan // chunks without a valid record, unconfirmed for every track
 	Damage  []string // of the state journal, in words
@@ -31,8 +32,8 @@ type Hole struct {
 	From, To int64 // bytes
 	// Ids are those that were there. Where that is not known it is empty and Between
 	// has those between the neighbours, if any: some of them may be void.
-	Ids              Set
-	Between          Range
+	Ids              checkpoint.Set
+	Between          checkpoint.Range
 	MinTime, MaxTime int64 // ns since the Unix epoch, of the ids or between the neighbours; 0: not known
 	Reason           string
 }
@@ -66,16 +67,16 @@ func (b *Backup) recover() (Recovered, error) {
 	}
 
 	var empty []*segment
-	var gone Set // ids whose content is
-	highest := known.lost.last()
+	var gone checkpoint.Set // ids whose content is
+	highest := known.lost.Last()
 	for _, s := range known.confirmed {
-		highest = max(highest, s.last())
+		highest = max(highest, s.Last())
 	}
 	enough := b.confirmedByAll()
 	for _, f := range found {
 		known.nextSegment = max(known.nextSegment, f.number+1)
 		l := b.load(f)
-		highest = max(highest, l.ids.last())
+		highest = max(highest, l.ids.Last())
 		switch {
 		case known.deleted[f.number]: // it was about to go, confirmed or dropped
 			gone.AddSet(l.ids)
@@ -122,14 +123,14 @@ func (b *Backup) takeUpIDs(highest uint64, damaged bool) {
 	if damaged { // a lease may be among what cannot be read
 		next += b.opts.Lease
 	}
-	next = min(next, maxID)
+	next = min(next, checkpoint.MaxID)
 	b.io.next, b.io.leased, b.mu.floor = next, next, next
 	known.lease, known.clean = next, 0
 }
 
 // newlyLost returns what of the ids that are gone was neither confirmed nor reported
 // before, and is nowhere else.
-func (b *Backup) newlyLost(gone Set) Set {
+func (b *Backup) newlyLost(gone checkpoint.Set) checkpoint.Set {
 	gone.RemoveSet(b.mu.facts.lost)
 	gone.RemoveSet(b.confirmedByAll())
 	for _, s := range b.mu.segments {

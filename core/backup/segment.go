@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/pipelined/pipelined/core/checkpoint"
 	"github.com/pipelined/pipelined/core/vfs"
 	"github.com/pipelined/pipelined/sdk/pbfs"
 )
@@ -25,11 +26,11 @@ type segment struct {
 	dataEnd          int64 // behind the last good chunk
 	indexEnd         int64 // behind its record
 	bytes            int64 // of both files
-	ids              Set
+	ids              checkpoint.Set
 	chunks           int
 	minTime, maxTime int64
 	orphans          []Orphan
-	gone             Set // ids whose content is not readable, reported as lost
+	gone             checkpoint.Set // ids whose content is not readable, reported as lost
 	// damaged: something in its middle is not readable, the file is kept aside.
 	damaged bool
 }
@@ -66,7 +67,7 @@ type writer struct {
 	data, index vfs.File
 	defined     definitions         // that stand in the index
 	cursors     map[string]position // of what is not synced
-	unsynced    Set
+	unsynced    checkpoint.Set
 	buf         []byte
 
 	syncing struct { // taken after Backup.io or alone, never before it

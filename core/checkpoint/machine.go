@@ -146,7 +146,7 @@ func (m *Machine) Owned() Set {
 	var owned Set
 	for _, s := range m.streams {
 		if s.phase == open || s.phase == halfClosed {
-			owned.AddSet(&s.ids)
+			owned.AddSet(s.ids)
 		}
 	}
 	return owned

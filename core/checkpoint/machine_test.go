@@ -39,7 +39,7 @@ func TestTranscripts(t *testing.T) {
 				actions := m.Answered(stream(), outcomeNamed(t, d))
 				for _, a := range actions {
 					if a.Kind == Confirm {
-						confirmed.AddSet(&a.Ids)
+						confirmed.AddSet(a.Ids)
 					}
 				}
 				return describe(actions)
@@ -129,13 +129,13 @@ func (w *world) do(actions []Action) {
 		case Finish:
 			w.finished[a.Stream] = true
 		case Confirm:
-			w.confirmed.AddSet(&a.Ids)
-			w.missing.RemoveSet(&a.Ids)
+			w.confirmed.AddSet(a.Ids)
+			w.missing.RemoveSet(a.Ids)
 		case Missing:
 			for r := range a.Ids.Ranges() {
 				w.missing.Add(r)
 			}
-			w.missing.RemoveSet(&w.confirmed)
+			w.missing.RemoveSet(w.confirmed)
 		}
 	}
 }
@@ -181,10 +181,10 @@ func (w *world) check(t require.TestingT, promised *Set) {
 
 	// Nothing is forgotten: every id is confirmed, missing, or owned by a stream.
 	rest := w.everOwned.Clone()
-	rest.RemoveSet(&w.confirmed)
-	rest.RemoveSet(&w.missing)
+	rest.RemoveSet(w.confirmed)
+	rest.RemoveSet(w.missing)
 	owned := w.m.Owned()
-	rest.RemoveSet(&owned)
+	rest.RemoveSet(owned)
 	require.True(t, rest.Empty(), "ids %s are nowhere", rest.String())
 }
 
@@ -211,7 +211,7 @@ func (w *world) step(event, which int, promised *Set) {
 		w.do(w.m.Expired(stream))
 	case 4, 5, 6:
 		p := w.answer(stream, Outcome(event-3))
-		promised.AddSet(&p)
+		promised.AddSet(p)
 	case 7:
 		w.m.Hold()
 	case 8:
@@ -259,7 +259,7 @@ func (w *world) settle(t require.TestingT, promised *Set) {
 		for s := range w.m.last {
 			if _, open := w.handed[s+1]; open && w.finished[s+1] {
 				p := w.answer(s+1, Confirmed)
-				promised.AddSet(&p)
+				promised.AddSet(p)
 			}
 		}
 		if w.confirmed.Count() == w.everOwned.Count() {

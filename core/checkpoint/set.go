@@ -7,20 +7,36 @@ import (
 	"strings"
 )
 
+// MaxID is the greatest message id; the first is 1.
+const MaxID = 1 << 62
+
 // Range is a run of message ids, both ends included.
 type Range struct{ First, Last uint64 }
 
 // Count returns the number of ids in the range.
 func (r Range) Count() uint64 { return r.Last - r.First + 1 }
 
+// Valid reports whether the range has ids, and only such as are given to messages.
+func (r Range) Valid() bool { return 1 <= r.First && r.First <= r.Last && r.Last <= MaxID }
+
 // Set is a set of message ids. The zero value is empty. It is not safe for
-// concurrent use.
+// concurrent use. A copy shares what it holds: only one of the two may be changed,
+// see Clone.
 type Set struct {
 	ranges []Range // ascending, with gaps between them
 }
 
+// SetOf returns the set of the ids in some ranges.
+func SetOf(ranges ...Range) Set {
+	var s Set
+	for _, r := range ranges {
+		s.Add(r)
+	}
+	return s
+}
+
 // search returns the position of the first range that ends at or after id.
-func (s *Set) search(id uint64) int {
+func (s Set) search(id uint64) int {
 	i, _ := slices.BinarySearchFunc(s.ranges, id, func(r Range, id uint64) int {
 		switch {
 		case r.Last < id:
@@ -66,30 +82,55 @@ func (s *Set) Remove(r Range) {
 }
 
 // AddSet puts all ids of other into the set.
-func (s *Set) AddSet(other *Set) {
+func (s *Set) AddSet(other Set) {
 	for _, r := range other.ranges {
 		s.Add(r)
 	}
 }
 
 // RemoveSet takes all ids of other out of the set.
-func (s *Set) RemoveSet(other *Set) {
+func (s *Set) RemoveSet(other Set) {
 	for _, r := range other.ranges {
 		s.Remove(r)
 	}
 }
 
+// Within returns those ids of r that are in the set. It shares nothing with it.
+func (s Set) Within(r Range) Set {
+	var in Set
+	for i := s.search(r.First); i < len(s.ranges) && s.ranges[i].First <= r.Last; i++ {
+		in.ranges = append(in.ranges, Range{max(r.First, s.ranges[i].First), min(r.Last, s.ranges[i].Last)})
+	}
+	return in
+}
+
+// Overlaps reports whether an id of r is in the set.
+func (s Set) Overlaps(r Range) bool {
+	i := s.search(r.First)
+	return i < len(s.ranges) && s.ranges[i].First <= r.Last
+}
+
 // Contains reports whether all ids of r are in the set.
-func (s *Set) Contains(r Range) bool {
+func (s Set) Contains(r Range) bool {
 	i := s.search(r.First)
 	return i < len(s.ranges) && s.ranges[i].First <= r.First && s.ranges[i].Last >= r.Last
 }
 
+// ContainsSet reports whether all ids of other are in the set.
+func (s Set) ContainsSet(other Set) bool {
+	for _, r := range other.ranges {
+		if !s.Contains(r) {
+			return false
+		}
+	}
+	return true
+}
+
 // Empty reports whether the set has no ids.
-func (s *Set) Empty() bool { return len(s.ranges) == 0 }
+func (s Set) Empty() bool { return len(s.ranges) == 0 }
 
 // Count returns the number of ids.
-func (s *Set) Count() uint64 {
+func (s Set) Count() uint64 {
 	n := uint64(0)
 	for _, r := range s.ranges {
 		n += r.Count()
@@ -97,14 +138,30 @@ func (s *Set) Count() uint64 {
 	return n
 }
 
+// First returns the least id, 0 if the set is empty.
+func (s Set) First() uint64 {
+	if s.Empty() {
+		return 0
+	}
+	return s.ranges[0].First
+}
+
+// Last returns the greatest id, 0 if the set is empty.
+func (s Set) Last() uint64 {
+	if s.Empty() {
+		return 0
+	}
+	return s.ranges[len(s.ranges)-1].Last
+}
+
 // Ranges yields the set's ranges in ascending order.
-func (s *Set) Ranges() iter.Seq[Range] { return slices.Values(s.ranges) }
+func (s Set) Ranges() iter.Seq[Range] { return slices.Values(s.ranges) }
 
 // Clone returns a copy that shares nothing.
-func (s *Set) Clone() Set { return Set{slices.Clone(s.ranges)} }
+func (s Set) Clone() Set { return Set{slices.Clone(s.ranges)} }
 
 // String returns the set as "1-5 9 12-14".
-func (s *Set) String() string {
+func (s Set) String() string {
 	var parts []string
 	for _, r := range s.ranges {
 		if r.First == r.Last {

@@ -27,21 +27,28 @@ func TestSetEqualsAModel(t *testing.T) {
 			for id := r.First; id <= r.Last; id++ {
 				model[id] = add
 			}
-			requireEqualToModel(t, &set, model, ids)
+			requireEqualToModel(t, set, model, ids)
 		}
 	})
 }
 
-func requireEqualToModel(t *rapid.T, set *Set, model map[uint64]bool, ids uint64) {
+func requireEqualToModel(t *rapid.T, set Set, model map[uint64]bool, ids uint64) {
 	count := uint64(0)
+	within := set.Within(Range{10, 20})
 	for id := range ids {
-		require.Equal(t, model[id], set.Contains(Range{id, id}), "id %d in %s", id, set)
+		one := Range{id, id}
+		require.Equal(t, model[id], set.Contains(one), "id %d in %s", id, set)
+		require.Equal(t, model[id], set.Overlaps(one), "id %d in %s", id, set)
+		require.Equal(t, model[id] && id >= 10 && id <= 20, within.Contains(one), "id %d in %s", id, set)
 		if model[id] {
 			count++
 		}
 	}
 	require.Equal(t, count, set.Count())
 	require.Equal(t, count == 0, set.Empty())
+	require.True(t, set.ContainsSet(within))
+	require.Equal(t, within.Count() > 0, set.Overlaps(Range{10, 20}))
+	require.Equal(t, within.Count() == 11, set.Contains(Range{10, 20}))
 	var last *Range
 	for r := range set.Ranges() {
 		require.LessOrEqual(t, r.First, r.Last)
@@ -50,33 +57,87 @@ func requireEqualToModel(t *rapid.T, set *Set, model map[uint64]bool, ids uint64
 		}
 		last = &r
 	}
+	if last != nil {
+		require.Equal(t, last.Last, set.Last())
+		require.True(t, set.Contains(Range{set.First(), set.First()}))
+	}
 }
 
-func TestSetsOfSets(t *testing.T) {
-	set := func(ranges ...Range) *Set {
-		s := &Set{}
-		for _, r := range ranges {
-			s.Add(r)
-		}
-		return s
+// someSet draws a set of up to a dozen ranges.
+func someSet(t *rapid.T, name string) Set {
+	var s Set
+	for range rapid.IntRange(0, 12).Draw(t, name) {
+		first := rapid.Uint64Range(0, 60).Draw(t, "first")
+		s.Add(Range{first, first + rapid.Uint64Range(0, 8).Draw(t, "more")})
 	}
-	a := set(Range{1, 5}, Range{9, 9})
-	b := a.Clone()
-	b.AddSet(set(Range{6, 8}, Range{20, 21}))
-	assert.Equal(t, "1-9 20-21", b.String())
-	assert.Equal(t, "1-5 9", a.String(), "a clone shares nothing")
-	b.RemoveSet(a)
-	assert.Equal(t, "6-8 20-21", b.String())
-	assert.Equal(t, uint64(5), b.Count())
+	return s
+}
+
+// TestSetsOfSets compares operations on whole sets with those on each of their
+// ranges.
+func TestSetsOfSets(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		a, b := someSet(t, "a"), someSet(t, "b")
+		before, other := a.String(), b.String()
+		union, rest := a.Clone(), a.Clone()
+		union.AddSet(b)
+		rest.RemoveSet(b)
+		require.Equal(t, before, a.String(), "a clone shares nothing")
+		require.Equal(t, other, b.String(), "the other one is only read")
+
+		one, less := a.Clone(), a.Clone()
+		for r := range b.Ranges() {
+			one.Add(r)
+			less.Remove(r)
+		}
+		require.Equal(t, one.String(), union.String())
+		require.Equal(t, less.String(), rest.String())
+		require.True(t, union.ContainsSet(a) && union.ContainsSet(b))
+		require.Equal(t, rest.Count() == a.Count(), !overlap(a, b))
+
+		// What is made of a set can be changed without it.
+		union.Add(Range{1000, 1000})
+		rest.Remove(Range{0, 100})
+		require.Equal(t, before, a.String())
+		require.Equal(t, other, b.String())
+	})
+}
+
+func overlap(a, b Set) bool {
+	for r := range b.Ranges() {
+		if a.Overlaps(r) {
+			return true
+		}
+	}
+	return false
+}
+
+func TestSetAsText(t *testing.T) {
+	a := SetOf(Range{9, 9}, Range{1, 5})
+	assert.Equal(t, "1-5 9", a.String())
+	a.AddSet(SetOf(Range{6, 8}, Range{20, 21}))
+	assert.Equal(t, "1-9 20-21", a.String())
+	assert.Equal(t, "", Set{}.String())
 }
 
 func TestSetAtTheLimits(t *testing.T) {
 	const most = ^uint64(0)
 	var s Set
+	assert.Zero(t, s.First())
+	assert.Zero(t, s.Last())
 	s.Add(Range{most, most})
 	s.Add(Range{0, 0})
 	s.Add(Range{most - 1, most - 1})
 	assert.Equal(t, []Range{{0, 0}, {most - 1, most}}, slices.Collect(s.Ranges()))
 	s.Remove(Range{0, most})
 	assert.True(t, s.Empty())
+	s.Add(Range{1, MaxID})
+	assert.Equal(t, uint64(MaxID), s.Count())
+}
+
+func TestRangesOfMessages(t *testing.T) {
+	assert.True(t, Range{1, MaxID}.Valid())
+	assert.False(t, Range{0, 1}.Valid())
+	assert.False(t, Range{2, 1}.Valid())
+	assert.False(t, Range{1, MaxID + 1}.Valid())
 }

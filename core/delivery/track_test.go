@@ -263,7 +263,7 @@ func deliverThroughFaults(t *testing.T, seed uint64, overlap bool, batches int) 
 	end := func(stream uint64, outcome checkpoint.Outcome) Event {
 		ended[stream] = true
 		if outcome == checkpoint.Confirmed && d.finished[stream] {
-			promised.AddSet(d.streams[stream])
+			promised.AddSet(*d.streams[stream])
 		}
 		return Event{Stream: stream, Outcome: outcome}
 	}

@@ -60,6 +60,7 @@ var layers = []layer{
 	{"core/config/...", slices.Concat(ground, parts)},
 	{"core/plugin/...", slices.Concat(ground, parts)},
 	{"core/delivery/...", slices.Concat(ground, []string{"core/checkpoint/..."})},
+	{"core/backup/...", slices.Concat(ground, []string{"core/checkpoint/..."})}, // for its sets of ids
 	{"core/rules/...", slices.Concat(ground, []string{"core/watermark/..."})},
 	{"core/...", ground},
 
@@ -209,7 +210,10 @@ func TestImportRules(t *testing.T) {
 		{"core/delivery", "core/checkpoint", true},
 		{"core/checkpoint", "core/delivery", false},
 		{"core/delivery", "core/backup", false},
-		{"core/backup", "core/checkpoint", false},
+		{"core/backup", "core/checkpoint", true},
+		{"core/backup/manager", "core/checkpoint", true},
+		{"core/backup", "core/delivery", false},
+		{"core/checkpoint", "core/backup", false},
 		{"core/backup", "core/vfs", true},
 		{"core/backup", "core/pipeline", false},
 		{"core/backup", "sdk/pbfs", true},
