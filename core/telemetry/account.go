@@ -9,6 +9,10 @@ import (
 	"github.com/pipelined/pipelined/sdk"
 )
 
+// StoredBefore is the name of the flow that stands for all messages that a store
+// held when the pipeline started. No source can use it.
+const StoredBefore = "(stored before this start)"
+
 // Account is the account of one pipeline.
 type Account struct {
 	tracks []string
