@@ -40,6 +40,8 @@ type TrackStatus struct {
 	Waiting string // why the destination cannot be told of the flows; empty: it was
 	delivery.State
 
+	Interval      time.Duration     // between checkpoints
+	Timeout       time.Duration     // of a checkpoint
 	PendingBytes  uint64            // of all pending messages; estimated where only the store has them
 	OnDisk        uint64            // pending messages that only the store has
 	OldestPending time.Duration     // how long the oldest pending message has been here
@@ -79,11 +81,12 @@ type StreamStatus struct {
 // BackupStatus is the store of a pipeline on disk.
 type BackupStatus struct {
 	Dir         string
-	Files       int   // data files
-	Unconfirmed int   // of these, with messages that some track has not confirmed
-	Kept        int   // of these, confirmed and kept because of `retain`
-	Bytes       int64 // of all files
-	ActiveBytes int64 // of the file that is being written
+	Files       int    // data files
+	Unconfirmed int    // of these, with messages that some track has not confirmed
+	Kept        int    // of these, confirmed and kept because of `retain`
+	Finished    uint64 // files whose messages were all confirmed, since the start
+	Bytes       int64  // of all files
+	ActiveBytes int64  // of the file that is being written
 	Rotations   uint64
 	Messages    uint64 // written since the start
 	Written     uint64 // bytes of those
