@@ -81,18 +81,73 @@ func (s *Set) Remove(r Range) {
 	s.ranges = slices.Replace(s.ranges, from, to, rest...)
 }
 
+// fewRanges is how many ranges are put in or taken out one by one; more are merged.
+const fewRanges = 8
+
 // AddSet puts all ids of other into the set.
 func (s *Set) AddSet(other Set) {
-	for _, r := range other.ranges {
-		s.Add(r)
+	if len(other.ranges) <= fewRanges || other.ranges[0].First > s.Last() {
+		for _, r := range other.ranges {
+			s.Add(r)
+		}
+		return
 	}
+	merged := Set{make([]Range, 0, len(s.ranges)+len(other.ranges))}
+	for mine, others := s.ranges, other.ranges; len(mine)+len(others) > 0; {
+		if len(others) == 0 || len(mine) > 0 && mine[0].First <= others[0].First {
+			merged.push(mine[0])
+			mine = mine[1:]
+		} else {
+			merged.push(others[0])
+			others = others[1:]
+		}
+	}
+	*s = merged
+}
+
+// push adds a range that begins nowhere before the last one.
+func (s *Set) push(r Range) {
+	n := len(s.ranges)
+	if n > 0 && (r.First <= s.ranges[n-1].Last || r.First-1 == s.ranges[n-1].Last) {
+		s.ranges[n-1].Last = max(s.ranges[n-1].Last, r.Last)
+		return
+	}
+	s.ranges = append(s.ranges, r)
 }
 
 // RemoveSet takes all ids of other out of the set.
 func (s *Set) RemoveSet(other Set) {
-	for _, r := range other.ranges {
-		s.Remove(r)
+	if s.Empty() {
+		return
 	}
+	others := other.ranges[other.search(s.First()):] // those before do not matter
+	if len(others) <= fewRanges {
+		for _, r := range others {
+			s.Remove(r)
+		}
+		return
+	}
+	var left Set
+	for _, r := range s.ranges {
+		for len(others) > 0 && others[0].Last < r.First {
+			others = others[1:]
+		}
+		for len(others) > 0 && others[0].First <= r.Last && r.First <= r.Last {
+			if others[0].First > r.First {
+				left.ranges = append(left.ranges, Range{r.First, others[0].First - 1})
+			}
+			if others[0].Last >= r.Last { // it may reach into the next one
+				r.First, r.Last = 1, 0
+				break
+			}
+			r.First = others[0].Last + 1
+			others = others[1:]
+		}
+		if r.First <= r.Last {
+			left.ranges = append(left.ranges, r)
+		}
+	}
+	*s = left
 }
 
 // Within returns those ids of r that are in the set. It shares nothing with it.
