@@ -9,7 +9,8 @@ type Transport interface {
 	// when new flows come. The deadline of ctx bounds it.
 	Register(ctx context.Context, r Registration) (Registered, error)
 	// OpenStream begins a conversation with the destination that ends with an
-	// answer. An error is the stream's answer.
+	// answer. An error is the stream's answer. It is called when the first batch is
+	// there: a stream that is finished without any is confirmed without it.
 	OpenStream(ctx context.Context, o StreamOptions) (Stream, error)
 }
 
@@ -55,8 +56,20 @@ type FlowConflict struct {
 	Difference string
 }
 
+// CallEnder is implemented by transports that keep something for the streams of a
+// Deliver call, such as a connection.
+type CallEnder interface {
+	// CallEnded comes when all streams of the call have been answered and no other
+	// one of it will be opened.
+	CallEnded(call uint64)
+}
+
 // StreamOptions belongs to OpenStream.
 type StreamOptions struct {
+	// Call is the number of the host's Deliver call that the stream belongs to. The
+	// host has several at a time (live rows, and rows that are delivered again): a
+	// stream that makes no progress must hold no stream of another call up.
+	Call uint64
 	// NewConnection: use a connection that no earlier stream used.
 	NewConnection bool
 }

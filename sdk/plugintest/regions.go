@@ -29,26 +29,34 @@ func (k *kit) inForm(ctx context.Context, f form, run func(*Launched, wire.Strea
 	if !f.shared {
 		return k.configured(ctx, func(l *Launched) error { return run(l, wire.StreamRegions{}) })
 	}
-	in, err := shm.Create(shm.ToPlugin, slotBytes, slots)
-	if errors.Is(err, errors.ErrUnsupported) {
-		return skip("there are no sealed memory files here")
-	}
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := shm.Create(shm.ToHost, slotBytes, slots)
-	if err != nil {
-		return err
-	}
-	defer out.Close()
-	err = k.configured(ctx, func(l *Launched) error {
-		return run(l, wire.StreamRegions{In: in, Out: out})
-	}, in, out)
+	err := k.withRegions(ctx, []shm.Direction{shm.ToPlugin, shm.ToHost}, func(l *Launched, r []*shm.Region) error {
+		return run(l, wire.StreamRegions{In: r[0], Out: r[1]})
+	})
 	if err != nil {
 		return fmt.Errorf("payloads by %s: %w", f.name, err)
 	}
 	return nil
+}
+
+// withRegions runs f with a configured process that has inherited regions.
+func (k *kit) withRegions(ctx context.Context, directions []shm.Direction, run func(*Launched, []*shm.Region) error) error {
+	var regions []*shm.Region
+	defer func() {
+		for _, r := range regions {
+			_ = r.Close()
+		}
+	}()
+	for _, d := range directions {
+		r, err := shm.Create(d, slotBytes, slots)
+		if errors.Is(err, errors.ErrUnsupported) {
+			return skip("there are no sealed memory files here")
+		}
+		if err != nil {
+			return err
+		}
+		regions = append(regions, r)
+	}
+	return k.configured(ctx, func(l *Launched) error { return run(l, regions) }, regions...)
 }
 
 // inEachForm runs f once for each form. Results must be equal.

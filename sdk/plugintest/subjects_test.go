@@ -33,7 +33,8 @@ func plugins() map[string]sdk.Plugin {
 		"bad encoder, binding":   rowsPlugin(rowEncoder{halfBound: true}),
 		"transport":              sinkPlugin(&sink{}),
 		"bad transport, abort":   sinkPlugin(&sink{deaf: true}),
-		"bad transport, empty":   sinkPlugin(&sink{needsData: true}),
+		"bad transport, calls":   sinkPlugin(&sink{alone: make(chan struct{}, 1)}),
+		"bad transport, files":   sinkPlugin(&sink{path: os.DevNull}),
 		"bad names":              badNames(),
 	}
 }
@@ -208,8 +209,9 @@ func (e rowEncoder) Rebind(body []byte, from, to sdk.Binding) error {
 // sink takes everything.
 type sink struct {
 	nothing
-	deaf      bool // does not hear an abort
-	needsData bool // fails on an empty stream
+	deaf  bool          // does not hear an abort
+	alone chan struct{} // held by a stream, for as long as it lives; nil: they do not mind each other
+	path  string        // of all its files
 }
 
 func sinkPlugin(s *sink) sdk.Plugin {
@@ -222,7 +224,14 @@ func (s *sink) Register(context.Context, sdk.Registration) (sdk.Registered, erro
 	return sdk.Registered{Destination: "nowhere"}, nil
 }
 
-func (s *sink) OpenStream(context.Context, sdk.StreamOptions) (sdk.Stream, error) {
+func (s *sink) OpenStream(ctx context.Context, _ sdk.StreamOptions) (sdk.Stream, error) {
+	if s.alone != nil {
+		select {
+		case s.alone <- struct{}{}:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 	return &sinkStream{sink: s, aborted: make(chan struct{})}, nil
 }
 
@@ -248,8 +257,11 @@ func (s *sinkStream) Finish(context.Context) (sdk.Finished, error) {
 	if s.deaf && s.messages < 2000 {
 		select {} // for ever
 	}
-	if s.needsData && s.messages == 0 {
-		return sdk.Finished{}, sdk.Permanent(errors.New("nothing was sent"))
+	if s.alone != nil {
+		<-s.alone
+	}
+	if s.path != "" {
+		return sdk.Finished{Paths: []string{s.path}}, nil
 	}
 	return sdk.Finished{}, nil
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
+	"time"
 
 	"github.com/pipelined/pipelined/sdk"
 	"github.com/pipelined/pipelined/sdk/pbfs"
@@ -14,6 +16,9 @@ import (
 // madeUpFormat is the format of messages that the kit makes up.
 const madeUpFormat = "plugintest"
 
+// progressWait is how long a stream is waited for that should tell of its progress.
+const progressWait = time.Second
+
 func transportChecks() []check {
 	return []check{
 		{"deliver", checkDeliver},
@@ -21,6 +26,7 @@ func transportChecks() []check {
 		{"abort", checkAbort},
 		{"several streams", checkSeveralStreams},
 		{"host closes the call", checkCloseDeliver},
+		{"two calls", checkTwoCalls},
 	}
 }
 
@@ -193,8 +199,11 @@ func checkEmptyStream(ctx context.Context, k *kit) error {
 		if err != nil {
 			return err
 		}
-		if a.Outcome == wire.OutcomeFailed || a.Outcome == wire.OutcomeAborted {
-			return fmt.Errorf("an empty delivery stream: %w", confirmed(a))
+		if err := confirmed(a); err != nil {
+			return fmt.Errorf("an empty delivery stream: %w", err)
+		}
+		if len(a.Paths) > 0 {
+			return fmt.Errorf("an empty delivery stream has left %q", a.Paths)
 		}
 		return d.end()
 	})
@@ -209,6 +218,7 @@ func checkAbort(ctx context.Context, k *kit) error {
 			return err
 		}
 		for stream := uint64(1); stream <= 4; stream++ {
+			moved := make(chan struct{}) // closed when the stream has told of its progress
 			err := beside(ctx, func(ctx context.Context) error {
 				if err := d.Open(stream, false); err != nil {
 					return err
@@ -218,16 +228,15 @@ func checkAbort(ctx context.Context, k *kit) error {
 						return err
 					}
 				}
+				if stream == 4 { // the others may not have begun
+					select {
+					case <-moved:
+					case <-time.After(progressWait):
+					}
+				}
 				return d.Abort(stream)
 			}, func(context.Context) error {
-				a, err := d.answer()
-				if err != nil {
-					return fmt.Errorf("aborted: %w", err)
-				}
-				if a.Outcome == wire.OutcomeConfirmed {
-					return errors.New("a delivery stream is confirmed that was aborted and never finished")
-				}
-				return nil
+				return d.aborted(moved)
 			})
 			if err != nil {
 				return err
@@ -247,6 +256,27 @@ func checkAbort(ctx context.Context, k *kit) error {
 		}
 		return d.end()
 	})
+}
+
+// aborted reads until the answer of a stream that was given up. It closes moved at
+// the first progress.
+func (d *deliverer) aborted(moved chan<- struct{}) error {
+	tell := sync.OnceFunc(func() { close(moved) })
+	for {
+		event, err := d.Recv()
+		if err != nil {
+			return fmt.Errorf("aborted: %w", err)
+		}
+		switch e := event.(type) {
+		case *wire.StreamProgress:
+			tell()
+		case *wire.Answer:
+			if e.Outcome == wire.OutcomeConfirmed {
+				return errors.New("a delivery stream is confirmed that was aborted and never finished")
+			}
+			return nil
+		}
+	}
 }
 
 // checkSeveralStreams has several delivery streams open at once.

@@ -74,8 +74,16 @@ func (d *deliveryStream) guard(what string, call func() error) error {
 	return guard(d.call.server.log.Logger, what, call)
 }
 
-// converse opens the stream to the destination, feeds it and finishes it.
+// converse opens the stream to the destination when there is something for it,
+// feeds it and finishes it.
 func (d *deliveryStream) converse() *pb.StreamAnswer {
+	if !d.begins() {
+		d.call.unopened(d.options)
+		if isClosed(d.aborted) {
+			return &pb.StreamAnswer{Outcome: pb.Outcome_OUTCOME_ABORTED}
+		}
+		return &pb.StreamAnswer{Outcome: pb.Outcome_OUTCOME_CONFIRMED}
+	}
 	ctx, cancel := context.WithCancel(d.call.life.ctx)
 	defer cancel()
 	stream, err := d.open(ctx, cancel)
@@ -102,6 +110,21 @@ func (d *deliveryStream) converse() *pb.StreamAnswer {
 	return d.verdict(fin, sendErr, err, asked)
 }
 
+// begins waits for the first batch; it returns false when the stream is finished or
+// aborted without one.
+func (d *deliveryStream) begins() bool {
+	for !isClosed(d.aborted) {
+		if t, ok := d.tasks.peek(); ok {
+			return !t.finish
+		}
+		select {
+		case <-d.tasks.wake:
+		case <-d.aborted:
+		}
+	}
+	return false
+}
+
 // open calls OpenStream; an abort cancels its context.
 func (d *deliveryStream) open(ctx context.Context, cancel context.CancelFunc) (stream sdk.Stream, err error) {
 	opened := make(chan struct{})
@@ -113,8 +136,9 @@ func (d *deliveryStream) open(ctx context.Context, cancel context.CancelFunc) (s
 		case <-opened:
 		}
 	})
+	options := d.call.optionsFor(d.options)
 	err = d.guard("OpenStream", func() (err error) {
-		stream, err = d.call.transport.OpenStream(ctx, d.options)
+		stream, err = d.call.transport.OpenStream(ctx, options)
 		return err
 	})
 	close(opened)

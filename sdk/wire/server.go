@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -30,6 +31,7 @@ type Server struct {
 	work    work           // what must be finished before a drain is answered
 	tasks   sync.WaitGroup // goroutines that outlive their call by a little
 	notices notices
+	calls   atomic.Uint64 // Deliver calls so far
 	done    chan struct{}
 	stopped sync.Once
 

@@ -51,6 +51,7 @@ func (s transportService) Register(ctx context.Context, req *pb.RegisterRequest)
 type deliverCall struct {
 	server    *Server
 	transport sdk.Transport
+	number    uint64 // of the call, for the transport
 	life      lifetime
 	send      sender[pb.DeliverResponse]
 	in        *inlet
@@ -60,7 +61,8 @@ type deliverCall struct {
 
 	mu struct {
 		sync.Mutex
-		open map[uint64]*deliveryStream // those without answer
+		open  map[uint64]*deliveryStream // those without answer
+		fresh bool                       // a stream wanted a new connection and was never opened
 	}
 }
 
@@ -85,7 +87,9 @@ func (s transportService) Deliver(stream grpc.BidiStreamingServer[pb.DeliverRequ
 		return status.Error(codes.FailedPrecondition, err.Error())
 	}
 	defer claims.free()
-	c := &deliverCall{server: s.Server, transport: transport, life: newLifetime(stream.Context())}
+	c := &deliverCall{
+		server: s.Server, transport: transport, number: s.calls.Add(1), life: newLifetime(stream.Context()),
+	}
 	defer c.life.end(ErrStreamEnded)
 	c.send.stream = stream
 	c.mu.open = map[uint64]*deliveryStream{}
@@ -113,6 +117,9 @@ func (c *deliverCall) serve(stream grpc.BidiStreamingServer[pb.DeliverRequest, p
 		d.abort()
 	}
 	c.streams.Wait()
+	if ender, ok := c.transport.(sdk.CallEnder); ok {
+		_ = guard(c.server.log.Logger, "CallEnded", func() error { ender.CallEnded(c.number); return nil })
+	}
 	if err == io.EOF {
 		return nil
 	}
@@ -156,7 +163,7 @@ func (c *deliverCall) open(o *pb.OpenStream) error {
 		return status.Error(codes.FailedPrecondition, err.Error())
 	}
 	c.last = o.GetStream()
-	d := newDeliveryStream(c, c.last, sdk.StreamOptions{NewConnection: o.GetNewConnection()})
+	d := newDeliveryStream(c, c.last, sdk.StreamOptions{Call: c.number, NewConnection: o.GetNewConnection()})
 	c.mu.Lock()
 	c.mu.open[c.last] = d
 	c.mu.Unlock()
@@ -175,6 +182,23 @@ func (c *deliverCall) batch(b *pb.StreamBatch) error {
 		return hostError{fmt.Errorf("batch %d: %w", head.GetSequence(), err)}
 	}
 	return c.pass(b.GetStream(), task{flow: flow, batch: b, payload: a})
+}
+
+// unopened notes that a stream needed no conversation. Its wish for a new connection
+// is the next one's.
+func (c *deliverCall) unopened(o sdk.StreamOptions) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.fresh = c.mu.fresh || o.NewConnection
+}
+
+// optionsFor returns the options of a stream that is about to be opened.
+func (c *deliverCall) optionsFor(o sdk.StreamOptions) sdk.StreamOptions {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o.NewConnection = o.NewConnection || c.mu.fresh
+	c.mu.fresh = false
+	return o
 }
 
 // pass hands work to a delivery stream. One that has its answer takes nothing

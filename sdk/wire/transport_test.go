@@ -288,10 +288,8 @@ func TestAbort(t *testing.T) {
 			deliver := openSink(t, s)
 			require.NoError(t, deliver.Open(1, false))
 			meanwhile(t, func() error {
-				if stage == "sending" {
-					if err := deliver.Send(t.Context(), 1, encodedBatch(1, 1), sdk.Binding{ConfigID: "c"}); err != nil {
-						return err
-					}
+				if err := deliver.Send(t.Context(), 1, encodedBatch(1, 1), sdk.Binding{ConfigID: "c"}); err != nil {
+					return err
 				}
 				if stage == "finishing" {
 					if err := deliver.Finish(1); err != nil {
@@ -318,9 +316,16 @@ func TestConfirmedAfterAbort(t *testing.T) {
 		abort: func() { close(aborted) },
 	}))
 	require.NoError(t, deliver.Open(1, false))
-	require.NoError(t, deliver.Finish(1))
-	await(t, finishing)
-	require.NoError(t, deliver.Abort(1))
+	meanwhile(t, func() error {
+		if err := deliver.Send(t.Context(), 1, encodedBatch(1, 1), sdk.Binding{ConfigID: "c"}); err != nil {
+			return err
+		}
+		if err := deliver.Finish(1); err != nil {
+			return err
+		}
+		await(t, finishing)
+		return deliver.Abort(1)
+	})
 	assert.Equal(t, OutcomeConfirmed, until[*Answer](t, deliver.Recv).Outcome)
 }
 

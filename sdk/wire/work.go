@@ -94,6 +94,16 @@ func (q *queue[T]) signal() {
 	}
 }
 
+// peek returns the next item, if there is one, and leaves it there.
+func (q *queue[T]) peek() (item T, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.mu.items) == 0 {
+		return item, false
+	}
+	return q.mu.items[0], true
+}
+
 // take returns the next item, if there is one.
 func (q *queue[T]) take() (item T, ok bool) {
 	q.mu.Lock()

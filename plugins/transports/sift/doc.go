@@ -14,7 +14,9 @@
 // confirms nothing. Errors carry the gRPC code, the wait that the destination
 // asked for, and a class.
 //
-// Streams share a connection; each is used by one goroutine at a time. The
-// transport owns its connections and their goroutines and joins them in
+// Streams of one Deliver call of the host share a connection; each is used by one
+// goroutine at a time. Other calls have connections of their own, so rows that are
+// delivered again hold no live rows up: neither while they wait for the
+// destination to read them, nor while their connection is made. The transport owns its connections and their goroutines and joins them in
 // Shutdown. Nothing is retried here: the host does that.
 package sift

@@ -22,6 +22,7 @@ import (
 
 var (
 	_ sdk.Transport = (*transport)(nil)
+	_ sdk.CallEnder = (*transport)(nil)
 	_ sdk.Meter     = (*transport)(nil)
 	_ sdk.Watcher   = (*stream)(nil)
 )
@@ -38,14 +39,19 @@ type transport struct {
 	counters counters
 	health   health
 
-	dialing chan struct{} // capacity 1: held while a connection is made
-
 	mu struct {
 		sync.Mutex
-		closed  bool
-		current *h2.Conn   // for new streams; may be nil or dead
-		conns   []*h2.Conn // all that were not closed yet
+		closed bool
+		lanes  map[uint64]*lane // by Deliver call
+		conns  []*h2.Conn       // all that were not closed yet
 	}
+}
+
+// lane is what the streams of one Deliver call share: connections that are theirs
+// alone, since streams that are not read hold up all others of their connection.
+type lane struct {
+	dialing chan struct{} // capacity 1: held while a connection is made
+	current *h2.Conn      // for new streams; may be nil or dead. Guarded by the transport's mu
 }
 
 func open(settings sdk.Settings, config Config) (sdk.Transport, error) {
@@ -58,12 +64,12 @@ func open(settings sdk.Settings, config Config) (sdk.Transport, error) {
 		return nil, err
 	}
 	t := &transport{
-		config:  config,
-		target:  target,
-		key:     key,
-		logger:  settings.Logger,
-		dialing: make(chan struct{}, 1),
+		config: config,
+		target: target,
+		key:    key,
+		logger: settings.Logger,
 	}
+	t.mu.lanes = make(map[uint64]*lane)
 	if t.logger == nil {
 		t.logger = slog.New(slog.DiscardHandler)
 	}
@@ -98,7 +104,7 @@ func (t *transport) requestHeaders() []hpack.HeaderField {
 
 // OpenStream starts a call of the ingest method.
 func (t *transport) OpenStream(ctx context.Context, o sdk.StreamOptions) (sdk.Stream, error) {
-	call, err := t.openCall(ctx, o.NewConnection)
+	call, err := t.openCall(ctx, o)
 	if err != nil {
 		t.health.failed(err)
 		return nil, err
@@ -109,9 +115,13 @@ func (t *transport) OpenStream(ctx context.Context, o sdk.StreamOptions) (sdk.St
 	return &stream{transport: t, call: call, packer: t.packers.Get().(*packer)}, nil
 }
 
-func (t *transport) openCall(ctx context.Context, fresh bool) (*h2.Stream, error) {
+func (t *transport) openCall(ctx context.Context, o sdk.StreamOptions) (*h2.Stream, error) {
+	l, err := t.lane(o.Call)
+	if err != nil {
+		return nil, err
+	}
 	for attempt := 0; ; attempt++ {
-		conn, err := t.connection(ctx, fresh)
+		conn, err := t.connection(ctx, l, o.NewConnection)
 		if err != nil {
 			return nil, err
 		}
@@ -126,20 +136,46 @@ func (t *transport) openCall(ctx context.Context, fresh bool) (*h2.Stream, error
 	}
 }
 
+// lane returns the lane of a Deliver call.
+func (t *transport) lane(call uint64) (*lane, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.mu.closed {
+		return nil, sdk.Permanent(errShutdown)
+	}
+	l := t.mu.lanes[call]
+	if l == nil {
+		l = &lane{dialing: make(chan struct{}, 1)}
+		t.mu.lanes[call] = l
+	}
+	return l, nil
+}
+
+// CallEnded closes the connection of a Deliver call.
+func (t *transport) CallEnded(call uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if l := t.mu.lanes[call]; l != nil && l.current != nil {
+		l.current.Retire()
+	}
+	delete(t.mu.lanes, call)
+	t.joinDead()
+}
+
 // connection returns the connection for a new stream. A new one takes the place
 // of the old one, which lives on until its streams have ended.
-func (t *transport) connection(ctx context.Context, fresh bool) (*h2.Conn, error) {
-	if conn, err := t.usable(fresh); conn != nil || err != nil {
+func (t *transport) connection(ctx context.Context, l *lane, fresh bool) (*h2.Conn, error) {
+	if conn, err := t.usable(l, fresh); conn != nil || err != nil {
 		return conn, err
 	}
 	select {
-	case t.dialing <- struct{}{}:
-		defer func() { <-t.dialing }()
+	case l.dialing <- struct{}{}:
+		defer func() { <-l.dialing }()
 	case <-ctx.Done():
 		return nil, interrupted(ctx)
 	}
 	// Somebody else may have made one meanwhile.
-	if conn, err := t.usable(fresh); conn != nil || err != nil {
+	if conn, err := t.usable(l, fresh); conn != nil || err != nil {
 		return conn, err
 	}
 	conn, err := t.connect(ctx)
@@ -147,36 +183,43 @@ func (t *transport) connection(ctx context.Context, fresh bool) (*h2.Conn, error
 		return nil, err
 	}
 	t.counters.connections.Add(1)
-	return conn, t.adopt(conn)
+	return conn, t.adopt(l, conn)
 }
 
-// usable returns the current connection unless it cannot serve.
-func (t *transport) usable(fresh bool) (*h2.Conn, error) {
+// usable returns the lane's connection unless it cannot serve.
+func (t *transport) usable(l *lane, fresh bool) (*h2.Conn, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	switch current := t.mu.current; {
+	switch {
 	case t.mu.closed:
 		return nil, sdk.Permanent(errShutdown)
-	case fresh || current == nil || !current.Usable():
+	case fresh || l.current == nil || !l.current.Usable():
 		return nil, nil
 	default:
-		return current, nil
+		return l.current, nil
 	}
 }
 
-// adopt makes conn the current connection and joins those that are dead.
-func (t *transport) adopt(conn *h2.Conn) error {
+// adopt makes conn the lane's connection and joins those that are dead.
+func (t *transport) adopt(l *lane, conn *h2.Conn) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.mu.closed {
 		conn.Close()
 		return sdk.Permanent(errShutdown)
 	}
-	if t.mu.current != nil {
-		t.mu.current.Retire()
+	if l.current != nil {
+		l.current.Retire()
 	}
-	t.mu.current = conn
-	alive := []*h2.Conn{conn}
+	l.current = conn
+	t.joinDead()
+	t.mu.conns = append(t.mu.conns, conn)
+	return nil
+}
+
+// joinDead joins the connections that are dead. The caller holds mu.
+func (t *transport) joinDead() {
+	var alive []*h2.Conn
 	for _, c := range t.mu.conns {
 		if c.Err() != nil {
 			c.Close()
@@ -185,7 +228,6 @@ func (t *transport) adopt(conn *h2.Conn) error {
 		}
 	}
 	t.mu.conns = alive
-	return nil
 }
 
 // connect makes a connection.
@@ -275,7 +317,7 @@ func (t *transport) Shutdown(context.Context) error {
 	t.mu.Lock()
 	t.mu.closed = true
 	conns := t.mu.conns
-	t.mu.conns, t.mu.current = nil, nil
+	t.mu.conns, t.mu.lanes = nil, nil
 	t.mu.Unlock()
 	for _, c := range conns {
 		c.Close()

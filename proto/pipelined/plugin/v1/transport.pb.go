@@ -681,12 +681,15 @@ func (x *DeliverStart) GetRegion() uint32 {
 	return 0
 }
 
-// OpenStream begins a conversation with the destination that ends with an answer.
+// OpenStream begins a conversation with the destination that ends with an answer. A
+// stream may be finished without any batch: it is confirmed, and leaves nothing at
+// the destination, not even an empty file. Nothing needs to be opened before the
+// first batch is there.
 type OpenStream struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// From 1 upwards, never used twice on a Deliver call.
 	Stream uint64 `protobuf:"varint,1,opt,name=stream,proto3" json:"stream,omitempty"`
-	// Use a connection that no earlier stream used.
+	// Use a connection that no earlier stream used. It is for this call's streams.
 	NewConnection bool `protobuf:"varint,2,opt,name=new_connection,json=newConnection,proto3" json:"new_connection,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

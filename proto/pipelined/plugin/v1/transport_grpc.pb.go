@@ -35,7 +35,10 @@ const (
 type TransportServiceClient interface {
 	// Register makes flows and run known to the destination.
 	Register(ctx context.Context, in *RegisterRequest, opts ...grpc.CallOption) (*RegisterResponse, error)
-	// Deliver carries any number of delivery streams.
+	// Deliver carries any number of delivery streams. The host may have several
+	// Deliver calls at a time, each with a region of its own and its own numbers of
+	// streams, flows and batches. Where one of them waits for its destination, the
+	// others go on; none of them ends with another.
 	Deliver(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[DeliverRequest, DeliverResponse], error)
 }
 
@@ -80,7 +83,10 @@ type TransportService_DeliverClient = grpc.BidiStreamingClient[DeliverRequest, D
 type TransportServiceServer interface {
 	// Register makes flows and run known to the destination.
 	Register(context.Context, *RegisterRequest) (*RegisterResponse, error)
-	// Deliver carries any number of delivery streams.
+	// Deliver carries any number of delivery streams. The host may have several
+	// Deliver calls at a time, each with a region of its own and its own numbers of
+	// streams, flows and batches. Where one of them waits for its destination, the
+	// others go on; none of them ends with another.
 	Deliver(grpc.BidiStreamingServer[DeliverRequest, DeliverResponse]) error
 	mustEmbedUnimplementedTransportServiceServer()
 }
