@@ -1,5 +1,7 @@
 package sdk
 
+import "strings"
+
 // Encoder turns flow batches into encoded batches. It is pure: it uses no
 // network, disk, clock or secrets, and the same input gives the same bytes. Its
 // methods are called from several goroutines.
@@ -33,15 +35,36 @@ type Binding struct {
 // bound later.
 const BindingIDBytes = 36
 
-// Unbound is the placeholder for ids that are not known yet. Transports refuse
-// messages that carry it: no destination has such ids. The last digits tell the
-// two ids apart.
-func Unbound() Binding {
-	return Binding{
-		ConfigID: UnboundPrefix + "00000000c0f1",
-		RunID:    UnboundPrefix + "0000000000a1",
-	}
-}
-
 // UnboundPrefix begins every reserved placeholder id.
 const UnboundPrefix = "ffffffff-7069-7065-6c69-"
+
+// Placeholder returns ids that stand for those that are not known yet. Transports
+// refuse messages that carry them: no destination has such ids. Whether the messages
+// belong to a run must be known when they are encoded, because Rebind cannot make
+// them longer or shorter; without a run they carry no run id, as they will not later.
+// The last digits tell the two ids apart.
+func Placeholder(run bool) Binding {
+	b := Binding{ConfigID: UnboundPrefix + "00000000c0f1"}
+	if run {
+		b.RunID = UnboundPrefix + "0000000000a1"
+	}
+	return b
+}
+
+// Unbound returns the placeholders of messages that belong to a run.
+func Unbound() Binding { return Placeholder(true) }
+
+// IsPlaceholder reports whether an id is reserved, in small or capital letters.
+func IsPlaceholder(id string) bool {
+	return len(id) >= len(UnboundPrefix) && strings.EqualFold(id[:len(UnboundPrefix)], UnboundPrefix)
+}
+
+// IsUnbound reports whether one of the ids is a placeholder.
+func (b Binding) IsUnbound() bool { return IsPlaceholder(b.ConfigID) || IsPlaceholder(b.RunID) }
+
+// CanRebind reports whether messages that carry these ids can get those of to, in
+// place: ids take as many bytes as the ones that they replace. Where they cannot, the
+// messages have to be decoded and encoded again.
+func (b Binding) CanRebind(to Binding) bool {
+	return len(b.ConfigID) == len(to.ConfigID) && len(b.RunID) == len(to.RunID)
+}

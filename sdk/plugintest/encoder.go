@@ -9,7 +9,6 @@ import (
 	"slices"
 
 	"github.com/pipelined/pipelined/sdk"
-	"github.com/pipelined/pipelined/sdk/pbfs"
 	"github.com/pipelined/pipelined/sdk/wire"
 )
 
@@ -22,9 +21,12 @@ var (
 func encoderChecks() []check {
 	return []check{
 		{"encode", checkEncode},
+		{"bind again", checkBindAgain},
 		{"decode", checkDecode},
+		{"decode parts", checkDecodeParts},
 		{"decode junk", checkDecodeJunk},
 		{"rebind", checkRebind},
+		{"rebind placeholders", checkRebindPlaceholders},
 	}
 }
 
@@ -76,19 +78,34 @@ type output struct {
 
 // encode sends the batches through one call.
 func (k *kit) encode(ctx context.Context, l *Launched, regions wire.StreamRegions, binding sdk.Binding, inputs []input) ([]output, error) {
+	return k.encodeBound(ctx, l, regions, func(int) sdk.Binding { return binding }, inputs)
+}
+
+// encodeBound is encode with the binding of each batch.
+func (k *kit) encodeBound(
+	ctx context.Context, l *Launched, regions wire.StreamRegions, binding func(batch int) sdk.Binding, inputs []input,
+) ([]output, error) {
 	s, err := wire.OpenEncoder(ctx, l.Conn(), regions)
 	if err != nil {
 		return nil, err
 	}
 	flows := k.flows()
 	for i := range flows {
-		if err := errors.Join(s.Announce(uint32(i+1), &flows[i]), s.Bind(uint32(i+1), binding)); err != nil {
+		if err := s.Announce(uint32(i+1), &flows[i]); err != nil {
 			return nil, err
 		}
 	}
+	bound := make([]*sdk.Binding, len(flows))
 	var outputs []output
 	err = beside(ctx, func(ctx context.Context) error {
-		for _, in := range inputs {
+		for i, in := range inputs {
+			b, of := binding(i), in.batch.Flow
+			if now := bound[of-1]; now == nil || *now != b {
+				if err := s.Bind(of, b); err != nil {
+					return err
+				}
+				bound[of-1] = &b
+			}
 			if err := s.Send(ctx, in.batch); err != nil {
 				return err
 			}
@@ -150,21 +167,70 @@ func sameOutputs(a, b []output) error {
 	return nil
 }
 
-func checkDecode(ctx context.Context, k *kit) error {
-	if !k.description.Encoder.Decodes {
-		return skip("the encoder does not decode")
+// checkBindAgain changes the binding in the middle of a call: each batch carries what
+// its flow was bound to when it was sent.
+func checkBindAgain(ctx context.Context, k *kit) error {
+	inputs, err := k.inputs(5, 10, 1, 300, 20, 4096, 2, 50, 5)
+	if err != nil {
+		return err
 	}
-	inputs, err := k.inputs(2, 1, 100, 4096, 3, 500)
+	bindings := []sdk.Binding{sdk.Placeholder(true), bindingA, sdk.Placeholder(false), {ConfigID: bindingB.ConfigID}, bindingB}
+	binding := func(batch int) sdk.Binding { return bindings[batch*len(bindings)/len(inputs)] }
+	return inEachForm(ctx, k, func(l *Launched, r wire.StreamRegions) ([]output, error) {
+		out, err := k.encodeBound(ctx, l, r, binding, inputs)
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range bindings {
+			want, err := k.encode(ctx, l, r, b, inputs)
+			if err != nil {
+				return nil, err
+			}
+			for i := range out {
+				if binding(i) == b && !bytes.Equal(out[i].body, want[i].body) {
+					return nil, fmt.Errorf("batch %d, sent after its flow was bound again, does not carry the new ids", i+1)
+				}
+			}
+		}
+		return out, nil
+	}, sameOutputs)
+}
+
+func checkRebind(ctx context.Context, k *kit) error {
+	return k.checkRebinding(ctx, []([2]sdk.Binding){{bindingA, bindingB}})
+}
+
+// checkRebindPlaceholders wants messages that were encoded before the destination was
+// known to get its ids, with a run and without one, and to lose them again.
+func checkRebindPlaceholders(ctx context.Context, k *kit) error {
+	var pairs [][2]sdk.Binding
+	for _, run := range []bool{true, false} {
+		real := bindingA
+		if !run {
+			real.RunID = ""
+		}
+		pairs = append(pairs, [2]sdk.Binding{sdk.Placeholder(run), real}, [2]sdk.Binding{real, sdk.Placeholder(run)})
+	}
+	return k.checkRebinding(ctx, pairs)
+}
+
+// checkRebinding rebinds from the first to the second of each pair.
+func (k *kit) checkRebinding(ctx context.Context, pairs [][2]sdk.Binding) error {
+	if !k.description.Encoder.Rebinds {
+		return skip("the encoder does not rebind")
+	}
+	inputs, err := k.inputs(4, 1, 50, 4096, 700)
 	if err != nil {
 		return err
 	}
 	for _, f := range forms() {
 		err := k.inForm(ctx, f, func(l *Launched, r wire.StreamRegions) error {
-			outputs, err := k.encode(ctx, l, r, bindingA, inputs)
-			if err != nil {
-				return err
+			for _, pair := range pairs {
+				if err := k.rebind(ctx, l, r, pair[0], pair[1], inputs); err != nil {
+					return fmt.Errorf("from %v to %v: %w", pair[0], pair[1], err)
+				}
 			}
-			return k.decode(ctx, l, r, inputs, outputs)
+			return nil
 		})
 		if err != nil && !(f.shared && errors.Is(err, errSkipped)) {
 			return err
@@ -173,106 +239,16 @@ func checkDecode(ctx context.Context, k *kit) error {
 	return nil
 }
 
-// decode holds what comes back against what was encoded.
-func (k *kit) decode(ctx context.Context, l *Launched, r wire.StreamRegions, inputs []input, outputs []output) error {
-	d, err := wire.OpenDecoder(ctx, l.Conn(), r)
+// rebind wants messages bound to from, rebound, to be what encoding for to gives.
+func (k *kit) rebind(ctx context.Context, l *Launched, r wire.StreamRegions, from, to sdk.Binding, inputs []input) error {
+	a, err := k.encode(ctx, l, r, from, inputs)
 	if err != nil {
 		return err
 	}
-	flows := k.flows()
-	for i := range flows {
-		if err := d.Announce(uint32(i+1), &flows[i]); err != nil {
-			return err
-		}
-	}
-	for i, o := range outputs {
-		if o.Count == 0 {
-			continue
-		}
-		decoded, err := d.Decode(ctx, wire.Batch{
-			Flow: o.Flow, Count: o.Count, MinTime: o.MinTime, MaxTime: o.MaxTime, Format: o.Format, Payload: o.body,
-		})
-		if err != nil {
-			return fmt.Errorf("decode batch %d: %w", i+1, err)
-		}
-		rows, err := sdk.ParseBatch(&flows[o.Flow-1], decoded.Payload.Bytes())
-		if err != nil {
-			return fmt.Errorf("decoded batch %d: %w", i+1, err)
-		}
-		if err := sameRows(inputs[i].rows, rows, o.Refused); err != nil {
-			return fmt.Errorf("batch %d, decoded: %w", i+1, err)
-		}
-		decoded.Payload.Release()
-	}
-	return d.Close()
-}
-
-func sameRows(want, got *sdk.Batch, refused []sdk.Refused) error {
-	at := 0
-	for row := range want.Rows() {
-		if slices.ContainsFunc(refused, func(r sdk.Refused) bool { return r.Row == row }) {
-			continue
-		}
-		if d := difference(want, row, got, at); d != "" {
-			return fmt.Errorf("row %d: %s", row, d)
-		}
-		at++
-	}
-	return nil
-}
-
-// checkDecodeJunk wants an answer to bytes that are no messages of the format, and
-// that the call goes on.
-func checkDecodeJunk(ctx context.Context, k *kit) error {
-	if !k.description.Encoder.Decodes {
-		return skip("the encoder does not decode")
-	}
-	return k.configured(ctx, func(l *Launched) error {
-		d, err := wire.OpenDecoder(ctx, l.Conn(), wire.StreamRegions{})
-		if err != nil {
-			return err
-		}
-		flows := k.flows()
-		if err := d.Announce(1, &flows[0]); err != nil {
-			return err
-		}
-		m := newMaker(3)
-		for i := range 50 {
-			junk := pbfs.AppendMessage(nil, m.bytes(i*7))
-			_, err := d.Decode(ctx, wire.Batch{
-				Flow: 1, Count: 1, MinTime: 1, MaxTime: 1, Format: k.description.Encoder.Format, Payload: junk,
-			})
-			if _, answered := errors.AsType[*sdk.Error](err); err != nil && !answered {
-				return fmt.Errorf("decode junk: %w", err)
-			}
-		}
-		return d.Close()
-	})
-}
-
-func checkRebind(ctx context.Context, k *kit) error {
-	if !k.description.Encoder.Rebinds {
-		return skip("the encoder does not rebind")
-	}
-	inputs, err := k.inputs(4, 1, 50, 4096, 700)
+	b, err := k.encode(ctx, l, r, to, inputs)
 	if err != nil {
 		return err
 	}
-	return inEachForm(ctx, k, func(l *Launched, r wire.StreamRegions) ([]output, error) {
-		a, err := k.encode(ctx, l, r, bindingA, inputs)
-		if err != nil {
-			return nil, err
-		}
-		b, err := k.encode(ctx, l, r, bindingB, inputs)
-		if err != nil {
-			return nil, err
-		}
-		return a, k.rebind(ctx, l, r, a, b)
-	}, sameOutputs)
-}
-
-// rebind wants messages bound to A, rebound to B, to be what encoding for B gives.
-func (k *kit) rebind(ctx context.Context, l *Launched, r wire.StreamRegions, a, b []output) error {
 	rebinder, err := wire.OpenRebinder(ctx, l.Conn(), r, k.description.Encoder.Format)
 	if err != nil {
 		return err
@@ -281,7 +257,7 @@ func (k *kit) rebind(ctx context.Context, l *Launched, r wire.StreamRegions, a, 
 		if a[i].Count == 0 {
 			continue
 		}
-		got, err := rebinder.Rebind(ctx, a[i].body, a[i].Count, bindingA, bindingB)
+		got, err := rebinder.Rebind(ctx, a[i].body, a[i].Count, from, to)
 		if err != nil {
 			return fmt.Errorf("rebind batch %d: %w", i+1, err)
 		}

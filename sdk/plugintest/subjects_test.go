@@ -138,7 +138,7 @@ func (c counter) Run(ctx context.Context, out sdk.Output) error {
 	return out.WaitAck(ctx, last)
 }
 
-// rowEncoder makes a flow batch of one row and two ids of each row.
+// rowEncoder makes a flow batch of one row, its ids and their length of each row.
 type rowEncoder struct {
 	nothing
 	impure    bool // the same batch gives other bytes in another process
@@ -162,6 +162,7 @@ func (e rowEncoder) Encode(dst []byte, batch *sdk.Batch, b sdk.Binding) (sdk.Enc
 			return out, err
 		}
 		message := append(rows.Append(nil), b.ConfigID+b.RunID...)
+		message = append(message, byte(len(b.ConfigID+b.RunID)))
 		if e.impure {
 			message = binary.LittleEndian.AppendUint32(message, uint32(os.Getpid()))
 		}
@@ -171,15 +172,27 @@ func (e rowEncoder) Encode(dst []byte, batch *sdk.Batch, b sdk.Binding) (sdk.Enc
 	return out, nil
 }
 
-const idsBytes = 2 * sdk.BindingIDBytes
+// cutIDs takes a message apart.
+func cutIDs(m []byte) (row, ids []byte, err error) {
+	if len(m) > 0 {
+		if at := len(m) - 1 - int(m[len(m)-1]); at >= 0 {
+			return m[:at], m[at : len(m)-1], nil
+		}
+	}
+	return nil, nil, sdk.Permanent(errors.New("not messages of this format"))
+}
 
 func (e rowEncoder) Decode(rows *sdk.Builder, body []byte) error {
 	var batch sdk.Batch
 	for m, err := range pbfs.Messages(body) {
-		if err != nil || len(m) < idsBytes {
-			return sdk.Permanent(errors.New("not messages of this format"))
+		if err != nil {
+			return sdk.Permanent(err)
 		}
-		if err := batch.Parse(rows.Flow(), m[:len(m)-idsBytes]); err != nil {
+		row, _, err := cutIDs(m)
+		if err != nil {
+			return err
+		}
+		if err := batch.Parse(rows.Flow(), row); err != nil {
 			return sdk.Permanent(err)
 		}
 		if err := rows.CopyRow(&batch, 0); err != nil {
@@ -194,14 +207,18 @@ func (e rowEncoder) Decode(rows *sdk.Builder, body []byte) error {
 
 func (e rowEncoder) Rebind(body []byte, from, to sdk.Binding) error {
 	for m, err := range pbfs.Messages(body) {
-		if err != nil || len(m) < idsBytes || string(m[len(m)-idsBytes:]) != from.ConfigID+from.RunID {
+		if err != nil {
+			return sdk.Permanent(err)
+		}
+		_, carried, err := cutIDs(m)
+		if err != nil || string(carried) != from.ConfigID+from.RunID {
 			return sdk.Permanent(errors.New("other ids"))
 		}
 		ids := to.ConfigID + to.RunID
 		if e.halfBound {
 			ids = to.ConfigID
 		}
-		copy(m[len(m)-idsBytes:], ids)
+		copy(carried, ids)
 	}
 	return nil
 }

@@ -301,6 +301,82 @@ func TestDecodeRowsMustEqualMessages(t *testing.T) {
 	require.ErrorIs(t, err, ErrContract)
 }
 
+// realIDs are as long as placeholders.
+func realIDs(run bool) sdk.Binding {
+	b := sdk.Binding{ConfigID: "0f8fad5b-d9cb-469f-a165-70867728950e"}
+	if run {
+		b.RunID = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
+	}
+	return b
+}
+
+// TestBindAgain changes the ids of a flow in the middle of a stream: the batches
+// behind have the new ones, those before the old ones, whoever was faster.
+func TestBindAgain(t *testing.T) {
+	bindings := []sdk.Binding{
+		sdk.Placeholder(false), realIDs(false), sdk.Placeholder(true), realIDs(true), bindingA, sdk.Placeholder(false),
+	}
+	const each = 9 // batches for each binding
+	forms(t, bothWays, func(t *testing.T, regions []*shm.Region) {
+		stream := openToy(t, regions)
+		require.NoError(t, stream.Announce(2, &rpmFlow))
+		require.NoError(t, stream.Bind(2, bindingB))
+		meanwhile(t, func() error {
+			for i := range each * len(bindings) {
+				if i%each == 0 {
+					if err := stream.Bind(1, bindings[i/each]); err != nil {
+						return err
+					}
+				}
+				b := rpmBatch(uint64(i+1), numbers(1+i*9)...)
+				if i%3 == 2 {
+					b.Flow = 2
+				}
+				if err := stream.Send(context.Background(), b); err != nil {
+					return err
+				}
+			}
+			return stream.CloseSend()
+		})
+		for i := range each * len(bindings) {
+			got, err := stream.Recv()
+			require.NoError(t, err)
+			want := bindings[i/each]
+			if i%3 == 2 {
+				want = bindingB
+			}
+			assert.True(t, bytes.Equal(toyBody(want, numbers(1+i*9)...), got.Payload.Bytes()), "batch %d", i+1)
+			got.Payload.Release()
+		}
+		_, err := stream.Recv()
+		require.ErrorIs(t, err, io.EOF)
+	})
+}
+
+// TestRebindPlaceholders: from placeholders to real ids and back, with a run and
+// without one, through one call.
+func TestRebindPlaceholders(t *testing.T) {
+	forms(t, bothWays, func(t *testing.T, regions []*shm.Region) {
+		conn, _ := serveInProcess(t, toyPlugin(), present(regions)...)
+		r, err := OpenRebinder(deadline(t), conn, StreamRegions{In: regions[0], Out: regions[1]}, toyFormat)
+		require.NoError(t, err)
+		for i := range 60 {
+			values := numbers(1 + i*60)
+			run := i%2 == 0
+			unbound, bound := sdk.Placeholder(run), realIDs(run)
+			there, err := r.Rebind(deadline(t), toyBody(unbound, values...), len(values), unbound, bound)
+			require.NoError(t, err)
+			assert.True(t, bytes.Equal(toyBody(bound, values...), there.Bytes()))
+			back, err := r.Rebind(deadline(t), there.Bytes(), len(values), bound, unbound)
+			require.NoError(t, err)
+			assert.True(t, bytes.Equal(toyBody(unbound, values...), back.Bytes()))
+			there.Release()
+			back.Release()
+		}
+		require.NoError(t, r.Close())
+	})
+}
+
 func TestRebind(t *testing.T) {
 	forms(t, bothWays, func(t *testing.T, regions []*shm.Region) {
 		conn, _ := serveInProcess(t, toyPlugin(), present(regions)...)

@@ -279,6 +279,41 @@ func TestIDs(t *testing.T) {
 	assert.Zero(t, newBench(t, nil).register(t, sdk.Registration{}).Binding)
 }
 
+// TestRunOfConfiguredIDs: with ids of the configuration, a pipeline with a run needs
+// that of the run too, and one without does not.
+func TestRunOfConfiguredIDs(t *testing.T) {
+	id, run := configID, runID
+	for _, tc := range []struct {
+		name    string
+		run     *string
+		own     sdk.Run
+		want    sdk.Binding
+		refused bool
+	}{
+		{"neither", nil, sdk.Run{}, sdk.Binding{ConfigID: id}, false},
+		{"pipeline only", nil, sdk.Run{Name: "n", ClientKey: "k"}, sdk.Binding{}, true},
+		{"existing run", nil, sdk.Run{ID: run}, sdk.Binding{}, true},
+		{"both", &run, sdk.Run{ID: run}, sdk.Binding{ConfigID: id, RunID: run}, false},
+		{"file only", &run, sdk.Run{}, sdk.Binding{ConfigID: id, RunID: run}, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c := defaultConfig()
+			c.Dir, c.IngestionConfigID, c.RunID = t.TempDir(), &id, tc.run
+			tr, err := open(sdk.Settings{Logger: slog.New(slog.DiscardHandler)}, c, outfile.OS{}, time.Now)
+			require.NoError(t, err)
+			defer tr.Shutdown(t.Context())
+			got, err := tr.Register(t.Context(), sdk.Registration{Flows: []sdk.Flow{*ownFlow}, Run: tc.own})
+			if tc.refused {
+				require.ErrorContains(t, err, "run_id")
+				assert.Equal(t, sdk.ClassPermanent, sdk.AsError(err).Class)
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, tc.want, got.Binding)
+		})
+	}
+}
+
 func TestUnboundMessagesHaveFilesOfTheirOwn(t *testing.T) {
 	b := newBench(t, nil)
 	s := b.stream(t)
@@ -528,7 +563,7 @@ func TestValidate(t *testing.T) {
 		{"no directory", func(c *Config) { c.Dir = "" }, []string{"Empty directory"}},
 		{"small files", func(c *Config) { c.MaxFileSize = 1 }, []string{"File size too small"}},
 		{"negative age", func(c *Config) { c.MaxFileAge = -1 }, []string{"Negative file age"}},
-		{"config id alone", func(c *Config) { c.IngestionConfigID = text(configID) }, []string{"Missing run id"}},
+		{"config id alone", func(c *Config) { c.IngestionConfigID = text(configID) }, nil},
 		{"run id alone", func(c *Config) { c.RunID = text(runID) }, []string{"Missing ingestion config id"}},
 		{"no UUIDs", func(c *Config) {
 			c.IngestionConfigID, c.RunID = text("x"), text(strings.Repeat("x", 36))

@@ -3,7 +3,6 @@ package file
 import (
 	"fmt"
 	"regexp"
-	"strings"
 	"time"
 
 	"github.com/pipelined/pipelined/internal/outfile"
@@ -18,7 +17,7 @@ type Config struct {
 	Dir               string        `config:"dir,required,path_write" doc:"Directory of the files. It is made if it does not exist. No other transport of the same plugin may use it, or one inside of it."`
 	MaxFileSize       sdk.Size      `config:"max_file_size" doc:"A file that would become larger than this is finished, and another one begun. Only a single batch may be larger."`
 	MaxFileAge        time.Duration `config:"max_file_age" doc:"When messages come and their file is older than this, it is finished and another one begun. 0 = no limit. A checkpoint finishes all files in any case."`
-	IngestionConfigID *string       `config:"ingestion_config_id" doc:"Id of the ingestion config that the pipeline's own messages carry, as the destination gave it. Needs run_id. Without it messages carry the ids of the pipeline's other destination; if there is none, they carry placeholders and the names of the files end in .unbound."`
+	IngestionConfigID *string       `config:"ingestion_config_id" doc:"Id of the ingestion config that the pipeline's own messages carry, as the destination gave it. Needs run_id if the pipeline has a run. Without it messages carry the ids of the pipeline's other destination; if there is none, they carry placeholders and the names of the files end in .unbound."`
 	RunID             *string       `config:"run_id" doc:"Id of the run that the pipeline's own messages carry. Needs ingestion_config_id."`
 }
 
@@ -64,12 +63,9 @@ func (c *Config) Validate() []sdk.Diagnostic {
 	}
 	checkID(c.IngestionConfigID, "ingestion_config_id")
 	checkID(c.RunID, "run_id")
-	const both = "Messages carry both ids or none. Give %s too, or leave both out."
-	switch {
-	case c.IngestionConfigID != nil && c.RunID == nil:
-		report("Missing run id", fmt.Sprintf(both, "run_id"), "ingestion_config_id")
-	case c.IngestionConfigID == nil && c.RunID != nil:
-		report("Missing ingestion config id", fmt.Sprintf(both, "ingestion_config_id"), "run_id")
+	if c.IngestionConfigID == nil && c.RunID != nil {
+		report("Missing ingestion config id", "Messages carry the id of a run only beside that of an ingestion config. "+
+			"Give ingestion_config_id too, or leave both out.", "run_id")
 	}
 	return problems
 }
@@ -82,21 +78,20 @@ func checkID(id string) string {
 		return fmt.Sprintf("has %d characters instead of %d", len(id), sdk.BindingIDBytes)
 	case !regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`).MatchString(id):
 		return "is not a UUID"
-	case isPlaceholder(id):
+	case sdk.IsPlaceholder(id):
 		return "is a reserved placeholder, which no destination has"
 	}
 	return ""
 }
 
-// isPlaceholder reports whether an id stands for one that is not known yet.
-func isPlaceholder(id string) bool {
-	return len(id) >= len(sdk.UnboundPrefix) && strings.EqualFold(id[:len(sdk.UnboundPrefix)], sdk.UnboundPrefix)
-}
-
 // binding returns the ids of the configuration, or none.
 func (c *Config) binding() sdk.Binding {
-	if c.IngestionConfigID == nil || c.RunID == nil {
-		return sdk.Binding{}
+	var b sdk.Binding
+	if c.IngestionConfigID != nil {
+		b.ConfigID = *c.IngestionConfigID
 	}
-	return sdk.Binding{ConfigID: *c.IngestionConfigID, RunID: *c.RunID}
+	if c.RunID != nil {
+		b.RunID = *c.RunID
+	}
+	return b
 }

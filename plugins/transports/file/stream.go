@@ -81,7 +81,7 @@ func (s *stream) write(d *sdk.Delivery) error {
 // fileFor returns the file for the batch, with room for it.
 func (s *stream) fileFor(d *sdk.Delivery) (*outfile.File, error) {
 	s.sends++
-	key := fileKey{d.Flow.Origin, isPlaceholder(d.Binding.ConfigID) || isPlaceholder(d.Binding.RunID)}
+	key := fileKey{d.Flow.Origin, d.Binding.IsUnbound()}
 	now := s.transport.now()
 	c := s.open[key]
 	if c != nil && s.full(c, len(d.Body), now) {

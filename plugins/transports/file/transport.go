@@ -49,6 +49,10 @@ func (t *transport) Register(_ context.Context, r sdk.Registration) (sdk.Registe
 	if origin == (sdk.Origin{}) {
 		out.Binding = t.config.binding()
 	}
+	if out.Binding.ConfigID != "" && out.Binding.RunID == "" && hasRun(&r.Run) {
+		return sdk.Registered{}, sdk.Permanent(errors.New(
+			"messages carry the run of the pipeline: give its id in run_id beside ingestion_config_id"))
+	}
 	run := r.Run.Name
 	if run == "" {
 		run = r.Run.ClientKey
@@ -61,6 +65,8 @@ func (t *transport) Register(_ context.Context, r sdk.Registration) (sdk.Registe
 	t.mu.names[origin] = naming{asset: r.Asset, run: run, clientKey: r.ClientKey}
 	return out, nil
 }
+
+func hasRun(r *sdk.Run) bool { return r.ID != "" || r.Name != "" || r.ClientKey != "" }
 
 func (t *transport) naming(origin sdk.Origin) naming {
 	t.mu.Lock()

@@ -3,6 +3,7 @@ package sift
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -11,8 +12,10 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/pipelined/pipelined/internal/sifttest"
+	ingestv1 "github.com/pipelined/pipelined/proto/sift/ingest/v1"
 	"github.com/pipelined/pipelined/sdk"
 )
 
@@ -98,6 +101,13 @@ func TestKeyRefused(t *testing.T) {
 // TestRefusedBatches: what cannot be sent is refused whole, and ends the stream.
 func TestRefusedBatches(t *testing.T) {
 	fine := testMessage(t, "fine")
+	ids := func(b sdk.Binding) []byte {
+		m, err := proto.Marshal(&ingestv1.IngestWithConfigDataStreamRequest{
+			IngestionConfigId: b.ConfigID, Flow: "f", RunId: b.RunID,
+		})
+		require.NoError(t, err)
+		return m
+	}
 	for _, tc := range []struct {
 		name string
 		d    sdk.Delivery
@@ -107,6 +117,8 @@ func TestRefusedBatches(t *testing.T) {
 		{"another format", sdk.Delivery{Format: "csv", Body: encoded(fine)}, "csv"},
 		{"unbound config", sdk.Delivery{Format: format, Body: encoded(fine), Binding: sdk.Unbound()}, "not bound"},
 		{"unbound run", sdk.Delivery{Format: format, Body: encoded(fine), Binding: sdk.Binding{ConfigID: "c", RunID: sdk.Unbound().RunID}}, "not bound"},
+		{"config of a message", sdk.Delivery{Format: format, Body: encoded(fine, ids(sdk.Placeholder(false)))}, "message 2 of the batch carries a placeholder id"},
+		{"run of a message", sdk.Delivery{Format: format, Body: encoded(ids(sdk.Binding{ConfigID: "c", RunID: sdk.Unbound().RunID}))}, "message 1 of the batch carries a placeholder id"},
 		{"cut in a length", sdk.Delivery{Format: format, Body: append(encoded(fine), 1, 0, 0)}, "no length"},
 		{"cut in a message", sdk.Delivery{Format: format, Body: append(encoded(fine), 5, 0, 0, 0, 'x')}, "only 1 are left"},
 	} {
@@ -126,6 +138,55 @@ func TestRefusedBatches(t *testing.T) {
 			assert.False(t, server.Stream(t, 0).Acknowledged())
 		})
 	}
+}
+
+// TestValuesThatLookLikePlaceholders: a placeholder is one only where ids belong.
+func TestValuesThatLookLikePlaceholders(t *testing.T) {
+	server := sifttest.New(t, sifttest.Options{})
+	tr, _ := newTransport(t, server)
+	placeholder := sdk.Unbound().RunID
+	value := func(text string) []*ingestv1.IngestWithConfigDataChannelValue {
+		return []*ingestv1.IngestWithConfigDataChannelValue{{Type: &ingestv1.IngestWithConfigDataChannelValue_String_{String_: text}}}
+	}
+	var messages [][]byte
+	for _, r := range []*ingestv1.IngestWithConfigDataStreamRequest{
+		{IngestionConfigId: "c", Flow: placeholder},
+		{Flow: placeholder},
+		{IngestionConfigId: "c", Flow: "f", ChannelValues: value(placeholder)},
+		{IngestionConfigId: "c", Flow: "f", ChannelValues: value("\x2a\x24" + placeholder)},
+		{IngestionConfigId: "c", Flow: "f", RunId: strings.Repeat("r", 36), ChannelValues: value(placeholder)},
+	} {
+		m, err := proto.Marshal(r)
+		require.NoError(t, err)
+		messages = append(messages, m)
+	}
+	s := openStream(t, tr)
+	require.NoError(t, s.Send(t.Context(), delivery(messages...)))
+	_, err := s.Finish(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, messages, server.Stream(t, 0).Messages())
+}
+
+// FuzzFindUnbound: any body is looked through, and nothing that reads messages in
+// another way finds more, or less.
+func FuzzFindUnbound(f *testing.F) {
+	f.Add([]byte("x"), true)
+	f.Add([]byte(sdk.UnboundPrefix), false)
+	f.Fuzz(func(t *testing.T, m []byte, run bool) {
+		findUnbound(encoded(m, m))
+		r := new(ingestv1.IngestWithConfigDataStreamRequest)
+		if proto.Unmarshal(m, r) != nil {
+			return
+		}
+		if hasPlaceholder(m) != (strings.HasPrefix(r.GetIngestionConfigId(), sdk.UnboundPrefix) || strings.HasPrefix(r.GetRunId(), sdk.UnboundPrefix)) {
+			t.Skip("a field is there twice")
+		}
+		r.IngestionConfigId, r.RunId = sdk.Placeholder(run).ConfigID, sdk.Placeholder(run).RunID
+		bound, err := proto.MarshalOptions{Deterministic: true}.Marshal(r)
+		if err == nil {
+			assert.Equal(t, 0, findUnbound(encoded(bound)))
+		}
+	})
 }
 
 func TestLargestMessage(t *testing.T) {

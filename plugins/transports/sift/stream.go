@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 
 	"google.golang.org/grpc/codes"
@@ -49,16 +48,25 @@ func checkDelivery(d *sdk.Delivery) (int, error) {
 	if d.Format != format {
 		return 0, unsendable(fmt.Errorf("messages are in format %q, this transport takes %s", d.Format, format))
 	}
-	for _, id := range []string{d.Binding.ConfigID, d.Binding.RunID} {
-		if strings.HasPrefix(id, sdk.UnboundPrefix) {
-			return 0, unsendable(fmt.Errorf("messages carry the placeholder id %s: they were not bound to this destination", id))
-		}
+	if d.Binding.IsUnbound() {
+		return 0, unbound(d.Binding)
 	}
 	n, err := countMessages(d.Body)
 	if err != nil {
 		return 0, unsendable(err)
 	}
+	if i := findUnbound(d.Body); i >= 0 {
+		return 0, unsendable(fmt.Errorf("message %d of the batch carries a placeholder id: it was not bound to this destination", i+1))
+	}
 	return n, nil
+}
+
+func unbound(b sdk.Binding) error {
+	id := b.ConfigID
+	if !sdk.IsPlaceholder(id) {
+		id = b.RunID
+	}
+	return unsendable(fmt.Errorf("messages carry the placeholder id %s: they were not bound to this destination", id))
 }
 
 func (s *stream) write(ctx context.Context, body []byte) error {

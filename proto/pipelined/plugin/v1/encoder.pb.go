@@ -132,7 +132,10 @@ func (x *Binding) GetRunId() []byte {
 	return nil
 }
 
-// FlowBinding sets the binding of a flow from the next batch on.
+// FlowBinding sets the binding of a flow from the next batch on. It may come at any
+// time and any number of times: first with reserved placeholders, whose config_id and
+// run_id begin with ffffffff-7069-7065-6c69-, later with the ids that the destination
+// gave. Placeholders have no run_id where the messages will have none.
 type FlowBinding struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Flow          uint32                 `protobuf:"varint,1,opt,name=flow,proto3" json:"flow,omitempty"`
