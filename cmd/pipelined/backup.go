@@ -18,7 +18,7 @@ import (
 const backupHelp = "\n\nAll files are read, whatever is wrong with one of them. Then the exit code is 74 if a\n" +
 	"file could not be read, else 65 if damage was found, else 0."
 
-func newBackup() *cobra.Command {
+func newBackup(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "backup",
 		Short: "Look into backup files (PBFS) of any writer",
@@ -28,7 +28,7 @@ func newBackup() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newBackupLs(), newBackupCat(), newBackupVerify())
+	cmd.AddCommand(newBackupLs(), newBackupCat(), newBackupVerify(), newBackupReplay(g))
 	return cmd
 }
 
