@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -233,6 +236,21 @@ func sameRecording(a, b recording) error {
 	return nil
 }
 
+// byFlow puts the rows of each flow together, in their order: a run that was resumed
+// may cut batches of several flows otherwise.
+func byFlow(r recording) recording {
+	flowOf := func(row string) string {
+		flow, err := strconv.QuotedPrefix(row)
+		if err != nil {
+			return row
+		}
+		return flow
+	}
+	r.rows = slices.Clone(r.rows)
+	slices.SortStableFunc(r.rows, func(a, b string) int { return strings.Compare(flowOf(a), flowOf(b)) })
+	return r
+}
+
 // checkRun runs the source in both forms; acks of everything let it end.
 func checkRun(ctx context.Context, k *kit) error {
 	return inEachForm(ctx, k, func(l *Launched, r wire.StreamRegions) (recording, error) {
@@ -281,7 +299,7 @@ func checkResume(ctx context.Context, k *kit) error {
 			if err != nil {
 				return err
 			}
-			return sameRecording(recording{whole: true, rows: whole.rows[from.row:]}, rest)
+			return sameRecording(byFlow(recording{whole: true, rows: whole.rows[from.row:]}), byFlow(rest))
 		})
 		if err != nil {
 			return fmt.Errorf("resumed after row %d: %w", from.row, err)

@@ -43,29 +43,26 @@ func (b *bulk) row(ctx context.Context, f *file, stamp int64) error {
 			return err
 		}
 	}
+	if f.rows.Rows() == 0 {
+		f.before = f.done
+	}
 	f.rows.Row(stamp)
 	f.put(f.rows, stamp)
+	f.waiting = f.rows.Rows() > 0
 	return nil
 }
 
-// flush emits the rows of all files, so that flows stay together in time and one
-// position, with the last batch, covers them.
+// flush emits the rows of all files, so that flows stay together in time. The
+// position of each batch covers it and those before; the files whose rows are still
+// to be emitted go on before these.
 func (b *bulk) flush(ctx context.Context) error {
-	last := -1
-	for i, f := range b.files {
-		if f.rows.Rows() > 0 {
-			last = i
-		}
-	}
-	for i, f := range b.files[:last+1] {
+	for _, f := range b.files {
 		if f.rows.Rows() == 0 {
 			continue
 		}
-		var position []byte
-		if i == last {
-			position = b.position()
-		}
-		if _, err := b.out.Emit(ctx, f.number, f.rows, position); err != nil {
+		f.waiting = false
+		_, err := b.out.Emit(ctx, f.number, f.rows, b.position())
+		if err != nil {
 			return err
 		}
 	}

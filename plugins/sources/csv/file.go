@@ -34,7 +34,10 @@ type file struct {
 	ready bool // a row is at hand: stamp, line, and the table's values
 	stamp int64
 	line  int64
-	done  record.Mark // behind the last row that was emitted
+	done  record.Mark // behind the last row that was emitted, or waits in a builder
+
+	before  record.Mark // before the first row that waits in a builder of bulk
+	waiting bool        // there is such a row
 
 	count     uint64 // rows read
 	last      int64  // event time of the last one that could be read
@@ -240,6 +243,8 @@ func (f *file) noteUnknown(name string) {
 // beginning.
 func (f *file) place() (place, bool) {
 	switch {
+	case f.waiting:
+		return place{f.head, f.before}, true
 	case f.reader != nil:
 		return place{f.head, f.done}, true
 	case f.from != nil:

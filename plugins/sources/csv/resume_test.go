@@ -20,32 +20,41 @@ import (
 
 var errKilled = errors.New("killed")
 
-// resumes kills a replay after each number of batches that take picks and wants
-// the rest from the last position, exactly.
+// resumes kills a replay after each batch that take picks and wants the rest from its
+// position, exactly: of each flow in its order, since flows may be cut otherwise.
 func resumes(t *testing.T, c Config, take func(batch int) bool) {
 	t.Helper()
 	whole, _ := replay(t, c)
-	all := whole.rows()
-	for n := range whole.batches {
-		position := whole.batches[n].position
-		if position == nil || !take(n) {
+	all := byFlow(whole.rows())
+	before := map[string]int{}
+	for n, made := range whole.batches {
+		before[made.rows[0].Flow] += len(made.rows)
+		require.NotNil(t, made.position)
+		if !take(n) {
 			continue
 		}
-		before := 0
-		for _, b := range whole.batches[:n+1] {
-			before += len(b.rows)
-		}
 		b := newSource(t, c, "")
-		h := newHost(t, position)
+		h := newHost(t, made.position)
 		require.NoError(t, b.run(t, h))
-		rest := h.rows()
-		require.Equal(t, len(all)-before, len(rest), "after batch %d", n)
-		for i := range rest {
-			if !assert.ObjectsAreEqual(all[before+i], rest[i]) {
-				require.Equal(t, all[before+i], rest[i], "row %d after batch %d", i, n)
+		rest := byFlow(h.rows())
+		for flow, rows := range all {
+			want, got := rows[before[flow]:], rest[flow]
+			require.Equal(t, len(want), len(got), "flow %s after batch %d", flow, n)
+			for i := range got {
+				if !assert.ObjectsAreEqual(want[i], got[i]) {
+					require.Equal(t, want[i], got[i], "row %d of flow %s after batch %d", i, flow, n)
+				}
 			}
 		}
 	}
+}
+
+func byFlow(rows []emitted) map[string][]emitted {
+	out := map[string][]emitted{}
+	for _, r := range rows {
+		out[r.Flow] = append(out[r.Flow], r)
+	}
+	return out
 }
 
 // eachRow makes every row a batch with its position.
@@ -94,6 +103,36 @@ func TestResumeMerged(t *testing.T) {
 	resumes(t, c, func(int) bool { return true })
 	c.Files = c.Files[:1]
 	resumes(t, c, func(int) bool { return true })
+}
+
+// TestResumeWithRefusedRows: rows of several files of which some cannot be read, also
+// whole stretches, are given and refused once each, wherever a replay goes on.
+func TestResumeWithRefusedRows(t *testing.T) {
+	c := defaultConfig()
+	c.Speed = sdk.NumberOr{Keyword: "max"}
+	c.Time = &TimeConfig{Column: new("t")}
+	c.Columns = []ColumnConfig{{Name: "a", Type: new("int64")}}
+	const seconds = 12_000
+	for i, bad := range []func(second int) bool{
+		func(s int) bool { return s%7 == 3 },
+		func(s int) bool { return s > 5000 && s < 10_000 },
+		func(int) bool { return false },
+	} {
+		var in strings.Builder
+		in.WriteString("t,a\n")
+		for s := range seconds {
+			value := fmt.Sprint(s)
+			if bad(s) {
+				value = "bad"
+			}
+			fmt.Fprintf(&in, "%d,%s\n", s, value)
+		}
+		c.Files = append(c.Files, FileConfig{Flow: fmt.Sprint("f", i), Path: write(t, "f.csv", in.String())})
+	}
+	resumes(t, c, func(int) bool { return true })
+	whole, _ := replay(t, c)
+	assert.EqualValues(t, 3*seconds, uint64(len(whole.rows()))+whole.refusedRows())
+	assert.Greater(t, len(whole.batches), 6)
 }
 
 // TestResumeRecording goes on at random places of a real recording.

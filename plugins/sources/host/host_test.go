@@ -151,6 +151,7 @@ func TestNoGroupIsAnError(t *testing.T) {
 
 func TestThisMachine(t *testing.T) {
 	p := Plugin()
+	assert.False(t, p.Source.Replayable, "what was not read then cannot be read now")
 	component, err := p.Open(settings(), sdk.Body{})
 	require.NoError(t, err)
 	d, err := component.(sdk.Source).Discover(t.Context())
