@@ -6,7 +6,10 @@
 // starts no goroutine. The owner calls it from one goroutine, carries the actions
 // out in order and brings back what happened.
 //
-// It promises: a confirmation counts whenever it arrives and is never undone; an
+// A Bisection finds the messages that a destination refuses for good among those of
+// streams that fail; it is as pure.
+//
+// A Machine promises: a confirmation counts whenever it arrives and is never undone; an
 // answer confirms exactly the ids that were handed to its stream; ids of a stream
 // that ended any other way become missing, once.
 package checkpoint

@@ -14,7 +14,7 @@ import (
 // TestTranscripts runs the stories in testdata: each command is an event, its
 // output the actions that follow.
 func TestTranscripts(t *testing.T) {
-	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+	datadriven.Walk(t, "testdata/machine", func(t *testing.T, path string) {
 		var m *Machine
 		var confirmed Set
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
