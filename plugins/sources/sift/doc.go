@@ -4,8 +4,10 @@
 // What it promises:
 //
 //   - An ingestion stream is answered with OK only when the host has acknowledged
-//     every row of it that was not refused. If that takes longer than the client
-//     waits, the answer is UNAVAILABLE and the client sends the rows again.
+//     every row of it that was not refused. The host is asked to when the client
+//     half-closes, with 8 s for it. Clients wait for 10 s: after 9.5 s without an
+//     acknowledgement the answer is UNAVAILABLE, and so it is at once when the host
+//     goes; the client sends the rows again.
 //   - Rows of one stream keep their order. Rows that were received are emitted
 //     even if the client goes away. Delivery is at least once.
 //   - A row that does not fit its ingestion config is refused, reported with the
