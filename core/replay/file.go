@@ -231,7 +231,7 @@ func (r *Replayer) unsendable(m *message) string {
 // send hands over a batch; the first one opens the stream.
 func (p *piece) send(stop <-chan struct{}, b *Batch) error {
 	f := p.run
-	if f.settings.Bind != nil && (isPlaceholder([]byte(b.Binding.ConfigID)) || isPlaceholder([]byte(b.Binding.RunID))) {
+	if f.settings.Bind != nil && b.Binding.IsUnbound() {
 		if err := f.settings.Bind(p.ctx, f.src, b); err != nil {
 			return err
 		}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -79,8 +78,9 @@ func (h *header) unbound() bool {
 	return isPlaceholder(h.config) || isPlaceholder(h.run)
 }
 
+// isPlaceholder allocates only for what may be one.
 func isPlaceholder(id []byte) bool {
-	return len(id) >= len(sdk.UnboundPrefix) && strings.EqualFold(string(id[:len(sdk.UnboundPrefix)]), sdk.UnboundPrefix)
+	return len(id) >= len(sdk.UnboundPrefix) && (id[0] == 'f' || id[0] == 'F') && sdk.IsPlaceholder(string(id))
 }
 
 var errNotUTF8 = errors.New("a text in it is not UTF-8")

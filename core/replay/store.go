@@ -170,8 +170,10 @@ func (s *Store) save(r *Record) error {
 	if err := s.fs.SyncDir(s.dir); err != nil {
 		return fmt.Errorf("note progress: %w", err)
 	}
-	if r.number == 0 {
-		r.number = number
+	r.number = number
+	if i := slices.IndexFunc(s.records, func(old *Record) bool { return old.number == number }); i >= 0 {
+		s.records[i] = r
+	} else {
 		s.records = append(s.records, r)
 	}
 	return nil
@@ -191,15 +193,6 @@ func (s *Store) write(path string, content []byte) error {
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())
-}
-
-// forget removes a record.
-func (s *Store) forget(r *Record) error {
-	s.records = slices.DeleteFunc(s.records, func(other *Record) bool { return other == r })
-	if err := s.fs.Remove(s.path(r.number)); err != nil {
-		return fmt.Errorf("forget progress: %w", err)
-	}
-	return s.fs.SyncDir(s.dir)
 }
 
 // find returns the record that says most about a file: of this filter, or of none,
