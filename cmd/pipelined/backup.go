@@ -105,7 +105,7 @@ func (j *backupJob) walk(paths []string, visit func(path string) error) error {
 // visitor is told what is in a file. It may leave functions out.
 type visitor struct {
 	message func(*pbfsview.Message) error
-	damage  func(*pbfsview.Damage) error
+	damage  func(error) error
 }
 
 // read reads one file from front to back. If the file cannot be read to its end,
@@ -150,7 +150,7 @@ type damageList struct {
 	shown int
 }
 
-func (l *damageList) add(d *pbfsview.Damage) error {
+func (l *damageList) add(d error) error {
 	if l.shown == maxDamage {
 		l.more++
 		return nil

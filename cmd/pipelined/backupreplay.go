@@ -61,6 +61,8 @@ type replayOptions struct {
 	dryRun bool
 	again  bool
 	resync bool
+
+	stateDir string
 }
 
 // filterOptions are the flags that choose messages.
@@ -108,6 +110,7 @@ func newBackupReplay(g *globals) *cobra.Command {
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "only say what would be sent, and what cannot be read")
 	cmd.Flags().BoolVar(&o.again, "again", false, "send what was confirmed before, too")
 	cmd.Flags().BoolVar(&o.resync, "resync", false, "send what was found by searching behind damage, too")
+	cmd.Flags().StringVar(&o.stateDir, "state-dir", "", stateDirHelp)
 	return cmd
 }
 
@@ -157,7 +160,7 @@ func (o *replayOptions) run(cmd *cobra.Command, path string, files []string) err
 	defer replayer.Close()
 	job := &replayJob{
 		backupJob: &backupJob{out: bufio.NewWriterSize(cmd.OutOrStdout(), 64<<10), errs: cmd.ErrOrStderr()},
-		replayer:  replayer, target: target, logger: logger,
+		replayer:  replayer, target: target, logger: logger, indexes: &indexes{stateDir: o.stateDir},
 	}
 	err = o.work(cmd.Context(), job, files)
 	if flush := job.out.Flush(); flush != nil && err == nil && !errors.Is(flush, syscall.EPIPE) {
@@ -226,6 +229,7 @@ type replayJob struct {
 	replayer *replay.Replayer
 	target   *target
 	logger   *slog.Logger
+	indexes  *indexes
 
 	files        int // that were looked at
 	sent, before int64

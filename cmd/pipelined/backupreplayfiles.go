@@ -34,7 +34,11 @@ func (j *replayJob) sources(paths []string, visit func(*replay.Source) error) er
 		if err != nil {
 			full = path
 		}
-		return visit(&replay.Source{Path: full, File: f, Identity: identity})
+		src := &replay.Source{Path: full, File: f, Identity: identity}
+		if b := j.indexes.bordersOf(full); b != nil {
+			src.Borders = b
+		}
+		return visit(src)
 	})
 }
 
