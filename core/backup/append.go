@@ -3,6 +3,8 @@ package backup
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"syscall"
 
 	"github.com/pipelined/pipelined/core/checkpoint"
@@ -11,10 +13,17 @@ import (
 
 // Appended is what became of a batch.
 type Appended struct {
-	Sequence uint64         // of this Append, from 1, to be compared with what Sync returns; 0: not stored
-	Lost     checkpoint.Set // ids that some track has not confirmed and that were dropped for want of room
+	Sequence uint64 // of this Append, from 1, to be compared with what Sync returns; 0: not stored
+	Lost     []Loss // what was dropped for want of room
 	// CountFull: there are as many segments as MaxFileCount.
 	CountFull bool
+}
+
+// Loss is what was dropped of a flow: ids that some track has not confirmed. They are
+// in no Missing any more. A track may have confirmed part of them, see Unconfirmed.
+type Loss struct {
+	Flow uint32 // its number, given to DefineFlow; 0: stored by an earlier process, or not known
+	Ids  checkpoint.Set
 }
 
 // Append writes a batch: a body as of package pbfs with as many messages as ids.
@@ -31,28 +40,54 @@ func (b *Backup) Append(meta Meta, body []byte) (Appended, error) {
 	if err := b.checkBatch(meta, body); err != nil {
 		return Appended{}, err
 	}
+	if err := b.takeUnreported(); err != nil {
+		return Appended{}, err
+	}
+	return b.append(meta, body)
+}
+
+// append is Append; io is held.
+func (b *Backup) append(meta Meta, body []byte) (Appended, error) {
 	done := Appended{}
 	err := b.store(meta, body, &done.Lost)
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	done.CountFull = b.countFull()
 	if errors.Is(err, ErrFull) && b.opts.OnFull == DropNewest {
-		done.Lost.Add(meta.Ids)
+		lost := checkpoint.SetOf(meta.Ids)
+		lost.RemoveSet(b.mu.enough)
+		if !lost.Empty() {
+			done.Lost = append(done.Lost, Loss{meta.Flow, lost})
+		}
+		b.mu.suspect.Remove(meta.Ids)
 		return done, nil
 	}
 	if err == nil {
-		done.Sequence = b.io.appended
+		done.Sequence = b.mu.appended
 	}
 	return done, err
 }
 
-func (b *Backup) checkBatch(meta Meta, body []byte) error {
-	if b.io.closed {
-		return ErrClosed
+// takeUnreported returns a failure that the owner has not heard of.
+func (b *Backup) takeUnreported() error {
+	s := b.io.unreported
+	b.io.unreported = nil
+	if s == nil {
+		return nil
 	}
+	return s
+}
+
+func (b *Backup) checkBatch(meta Meta, body []byte) error {
 	count, err := pbfs.CheckBody(body)
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	switch {
+	case b.mu.closed:
+		return ErrClosed
 	case err != nil:
 		return fmt.Errorf("backup: %w", err)
-	case !meta.Ids.Valid() || meta.Ids.Last >= b.io.next:
+	case !meta.Ids.Valid() || meta.Ids.Last >= b.mu.next:
 		return fmt.Errorf("backup: ids %d to %d were not given out", meta.Ids.First, meta.Ids.Last)
 	case uint64(count) != meta.Ids.Count():
 		return fmt.Errorf("backup: %d messages for %d ids", count, meta.Ids.Count())
@@ -76,9 +111,9 @@ func (b *Backup) checkBatch(meta Meta, body []byte) error {
 }
 
 // store makes room as OnFull says and writes.
-func (b *Backup) store(meta Meta, body []byte, lost *checkpoint.Set) error {
+func (b *Backup) store(meta Meta, body []byte, lost *[]Loss) error {
 	e := entry{Meta: meta}
-	need := int64(chunkHeader+len(body)) + int64(len(appendEntry(nil, e)))
+	need := int64(chunkHeader + len(body) + entrySize(e))
 	for full := 0; ; {
 		err := b.room(need)
 		if err == nil {
@@ -96,7 +131,7 @@ func (b *Backup) store(meta Meta, body []byte, lost *checkpoint.Set) error {
 			return err
 		}
 		dropped, dropErr := b.dropOldest()
-		lost.AddSet(dropped)
+		*lost = append(*lost, dropped...)
 		if dropErr != nil {
 			return errors.Join(err, dropErr)
 		}
@@ -132,21 +167,26 @@ func (b *Backup) putInto(w *writer, e entry, body []byte, need int64) error {
 	_, flow := w.defined.flows[e.Flow]
 	_, binding := w.defined.bindings[e.Binding]
 	if !flow || !binding && e.Binding != 0 {
-		if err := b.define(w, nil); err != nil {
+		n, err := b.define(w, nil)
+		if err != nil {
 			return err
 		}
+		b.mu.Lock()
+		b.mu.bytes += n
+		b.mu.Unlock()
 	}
 	e, err := w.write(e, body)
 	if err != nil {
 		return err
 	}
-	for _, c := range e.Cursors {
-		w.cursors[c.Source] = position{e.Ids.Last, append([]byte(nil), c.Position...)}
-	}
 	w.unsynced.Add(e.Ids)
-	b.io.appended++
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.mu.appended++
+	b.mu.bytes += need
+	b.mu.written.Add(e.Ids)
+	b.mu.suspect.Remove(e.Ids)
+	b.noteCursors(e.Cursors, e.Ids)
 	w.seg.note(e)
 	w.seg.bytes += need
 	w.seg.indexEnd += need - chunkHeader - e.length
@@ -157,18 +197,22 @@ func (b *Backup) putInto(w *writer, e entry, body []byte, need int64) error {
 // sequence up to which that is so. Other calls go on meanwhile.
 //
 // If it fails with a *SuspectError, the segment is finished, and what the error
-// names must be appended again; the sequences that it had stand for nothing.
+// names must be appended again, before anything else; the sequences that it had
+// stand for nothing.
 func (b *Backup) Sync() (uint64, error) {
 	b.io.Lock()
 	defer b.io.Unlock()
-	if b.io.closed {
-		return b.io.durable, ErrClosed
+	if b.isClosed() {
+		return b.mu.durable, ErrClosed
 	}
-	w, through := b.io.active, b.io.appended
-	if w == nil || through == b.io.durable {
-		return b.io.durable, nil
+	if err := b.takeUnreported(); err != nil {
+		return b.mu.durable, err
 	}
-	cursors, unsynced := takeCursors(w), w.unsynced
+	w, through := b.io.active, b.mu.appended
+	if w == nil || through == b.mu.durable {
+		return b.mu.durable, nil
+	}
+	cursors, unsynced := b.takeCursors(), w.unsynced
 	w.unsynced = checkpoint.Set{}
 
 	b.io.Unlock()
@@ -176,23 +220,35 @@ func (b *Backup) Sync() (uint64, error) {
 	b.io.Lock()
 
 	if b.io.active != w { // finished meanwhile, by an Append that knows how
-		if err == nil {
-			b.learnCursors(cursors)
-		} else if !unsynced.Empty() {
-			return b.io.durable, b.suspect(w, unsynced, err)
+		switch {
+		case err == nil:
+			b.mu.Lock()
+			b.learnDurable(cursors)
+			b.mu.Unlock()
+		case !unsynced.Empty():
+			return b.mu.durable, b.suspect(w, unsynced, err)
 		}
-		return b.io.durable, nil
+		return b.mu.durable, nil
 	}
 	if err != nil {
 		w.unsynced.AddSet(unsynced)
-		return b.io.durable, b.retire()
+		return b.mu.durable, b.retire()
 	}
-	b.learnCursors(cursors)
-	b.io.durable = max(b.io.durable, through)
-	return b.io.durable, nil
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.mu.durable = max(b.mu.durable, through)
+	b.learnDurable(cursors)
+	b.settleCursors()
+	return b.mu.durable, nil
 }
 
+// suspect notes that ids must be appended again.
 func (b *Backup) suspect(w *writer, ids checkpoint.Set, err error) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	w.seg.suspect = true
+	b.mu.suspect.AddSet(ids)
+	clear(b.mu.pending)
 	return &SuspectError{Ids: ids, File: b.dataPath(w.seg), Err: err}
 }
 
@@ -206,34 +262,56 @@ func (b *Backup) retire() error {
 	b.io.active = nil
 	if w.seg.chunks == 0 {
 		w.close()
-		b.forgetSegment(w.seg)
-		b.removeFiles(w.seg)
+		b.discard(w.seg)
 		return nil
 	}
 	err := w.sync()
 	w.close()
+	b.note.Lock()
+	defer b.note.Unlock()
+	b.mu.Lock()
+	b.mu.active = nil
+	b.mu.finished++
+	b.mu.Unlock()
 	if err != nil {
 		return b.suspect(w, w.unsynced, err)
 	}
-	b.io.durable = b.io.appended
-	b.learnCursors(takeCursors(w))
 	sealed := seal{w.seg.dataEnd, w.seg.indexEnd}
 	b.mu.Lock()
+	b.mu.durable = b.mu.appended
 	b.mu.facts.sealed[w.seg.number] = sealed
+	pending := maps.Clone(b.mu.pending)
+	clear(b.mu.pending)
+	b.learnDurable(pending)
 	b.mu.Unlock()
 	// Without the seal the next start reads the whole segment, no more.
-	_ = b.io.journal.write(b.mu.facts, appendSealed(nil, w.seg.number, sealed))
+	_ = b.keep(appendSealed(nil, w.seg.number, sealed))
 	return nil
 }
 
-// forgetSegment takes a segment off the list.
-func (b *Backup) forgetSegment(seg *segment) {
+// discard removes the active segment, which has no chunk.
+func (b *Backup) discard(seg *segment) {
+	b.note.Lock()
+	defer b.note.Unlock()
 	b.mu.Lock()
-	defer b.mu.Unlock()
-	for i, s := range b.mu.segments {
-		if s == seg {
-			b.mu.segments = append(b.mu.segments[:i:i], b.mu.segments[i+1:]...)
-			return
+	b.mu.active = nil
+	b.mu.bytes -= seg.bytes
+	b.forgetSegment(seg)
+	b.mu.Unlock()
+	b.removeFiles(seg)
+}
+
+// forgetSegment takes a segment off the list. mu and note are held.
+func (b *Backup) forgetSegment(seg *segment) {
+	b.mu.segments = slices.DeleteFunc(b.mu.segments, func(s *segment) bool { return s == seg })
+	if seg.ids.Empty() {
+		return
+	}
+	b.mu.written.RemoveSet(seg.ids)
+	around := checkpoint.Range{First: seg.ids.First(), Last: seg.ids.Last()}
+	for _, s := range b.mu.segments {
+		if s.ids.Overlaps(around) { // something may have been written twice
+			b.mu.written.AddSet(s.ids.Within(around))
 		}
 	}
 }

@@ -70,7 +70,7 @@ func (m *model) add(b *Backup, n uint64) {
 // append writes what waits; false if it must wait on.
 func (m *model) append(b *Backup, ids checkpoint.Range) bool {
 	done, err := b.Append(metaOf(ids), bodyOf(ids))
-	m.lost.AddSet(done.Lost)
+	m.lost.AddSet(idsOf(done.Lost))
 	m.after(err)
 	if err != nil {
 		return false

@@ -22,6 +22,8 @@ const (
 	journalSealed    // a segment is whole up to its ends
 	journalDeleted   // a segment is to be deleted
 	journalCursor    // everything of a source up to a position is durable or was reported
+	journalTrack     // a track was in the options
+	journalAdopted   // bytes of a segment whose messages were stored again, under new ids
 )
 
 const journalVersion = 1
@@ -41,6 +43,7 @@ type seal struct {
 type position struct {
 	id    uint64
 	bytes []byte
+	loose bool // it stands in no index
 }
 
 // facts is what a journal says.
@@ -53,6 +56,8 @@ type facts struct {
 	sealed      map[uint64]seal
 	deleted     map[uint64]bool
 	cursors     map[string]position
+	tracks      map[string]bool            // that were ever in the options, until they are forgotten
+	adopted     map[uint64]*checkpoint.Set // bytes of segments
 }
 
 func newFacts() *facts {
@@ -63,6 +68,8 @@ func newFacts() *facts {
 		sealed:      make(map[uint64]seal),
 		deleted:     make(map[uint64]bool),
 		cursors:     make(map[string]position),
+		tracks:      make(map[string]bool),
+		adopted:     make(map[uint64]*checkpoint.Set),
 	}
 }
 
@@ -76,10 +83,29 @@ func (f *facts) of(track string) *checkpoint.Set {
 	return s
 }
 
+// advance moves a cursor. Of two positions for one id the loose one is further: it
+// was noted later.
 func (f *facts) advance(source string, p position) {
-	if old, ok := f.cursors[source]; !ok || p.id > old.id {
+	if old, ok := f.cursors[source]; !ok || p.id > old.id || p.id == old.id && p.loose {
 		f.cursors[source] = p
 	}
+}
+
+// adopt notes bytes of a segment whose messages were stored again.
+func (f *facts) adopt(segment uint64, bytes checkpoint.Set) {
+	s := f.adopted[segment]
+	if s == nil {
+		s = &checkpoint.Set{}
+		f.adopted[segment] = s
+	}
+	s.AddSet(bytes)
+}
+
+// forgetSegment drops what is known of a segment that is gone.
+func (f *facts) forgetSegment(n uint64) {
+	delete(f.deleted, n)
+	delete(f.sealed, n)
+	delete(f.adopted, n)
 }
 
 // learn takes in a record; false if it is not one of a journal.
@@ -134,7 +160,20 @@ func (f *facts) learn(rec record) bool {
 		if !p.end() || id > checkpoint.MaxID {
 			return false
 		}
-		f.advance(source, position{id, bytes})
+		f.advance(source, position{id, bytes, true})
+	case journalTrack:
+		track := string(p.text())
+		if !p.end() {
+			return false
+		}
+		f.tracks[track] = true
+	case journalAdopted:
+		n := p.u64()
+		bytes, ok := parseRanges(&p)
+		if !ok || n > maxSegment {
+			return false
+		}
+		f.adopt(n, bytes)
 	default:
 		return false
 	}
@@ -158,6 +197,9 @@ func parseRanges(p *fields) (checkpoint.Set, bool) {
 func (f *facts) all(dst []byte) []byte {
 	dst = appendLease(dst, f.lease)
 	dst = appendRecord(dst, journalSegment, u64(f.nextSegment))
+	for _, track := range slices.Sorted(maps.Keys(f.tracks)) {
+		dst = appendRecord(dst, journalTrack, appendText(nil, track))
+	}
 	for _, track := range slices.Sorted(maps.Keys(f.confirmed)) {
 		dst = appendConfirmed(dst, track, *f.confirmed[track])
 	}
@@ -168,6 +210,9 @@ func (f *facts) all(dst []byte) []byte {
 	for _, n := range slices.Sorted(maps.Keys(f.deleted)) {
 		dst = appendRecord(dst, journalDeleted, u64(n))
 	}
+	for _, n := range slices.Sorted(maps.Keys(f.adopted)) {
+		dst = appendAdopted(dst, n, *f.adopted[n])
+	}
 	return appendCursors(dst, f.cursors)
 }
 
@@ -177,6 +222,11 @@ func appendLease(dst []byte, end uint64) []byte { return appendRecord(dst, journ
 
 func appendConfirmed(dst []byte, track string, ids checkpoint.Set) []byte {
 	return appendRanges(dst, journalConfirmed, appendText(nil, track), ids)
+}
+
+// appendAdopted takes bytes counted from 1, as ids are.
+func appendAdopted(dst []byte, segment uint64, bytes checkpoint.Set) []byte {
+	return appendRanges(dst, journalAdopted, u64(segment), bytes)
 }
 
 func appendRanges(dst []byte, kind uint32, prefix []byte, ids checkpoint.Set) []byte {

@@ -86,3 +86,12 @@ func readIDs(t require.TestingT, b *Backup, want checkpoint.Set) checkpoint.Set 
 func span(first, last uint64) checkpoint.Range { return checkpoint.Range{First: first, Last: last} }
 
 func everything() checkpoint.Set { return checkpoint.SetOf(span(1, checkpoint.MaxID)) }
+
+// idsOf returns what was lost, of whatever flow.
+func idsOf(losses []Loss) checkpoint.Set {
+	var ids checkpoint.Set
+	for _, l := range losses {
+		ids.AddSet(l.Ids)
+	}
+	return ids
+}

@@ -89,6 +89,16 @@ func appendEntry(dst []byte, e entry) []byte {
 	return appendRecord(dst, indexChunk, p)
 }
 
+// entrySize returns the length of appendEntry in bytes.
+func entrySize(e entry) int {
+	const fixed = 60
+	n := recordHeader + fixed
+	for _, c := range e.Cursors {
+		n += 8 + len(c.Source) + len(c.Position)
+	}
+	return n + padding(n)
+}
+
 // parseEntry is false if the payload is none of appendEntry.
 func parseEntry(payload []byte) (entry, bool) {
 	f := fields{rest: payload}

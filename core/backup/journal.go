@@ -36,19 +36,22 @@ type journal struct {
 	full int64 // size after which a new file is begun: most, or twice what it began with
 }
 
+// allFacts appends records of all that is known.
+type allFacts func(dst []byte) []byte
+
 func (j *journal) path(number uint64) string {
 	return filepath.Join(j.dir, fmt.Sprintf("%s%016x", journalPrefix, number))
 }
 
 // write makes facts durable: records, or all that is known if a file is begun.
 // On an error they may be durable or not.
-func (j *journal) write(known *facts, records []byte) error {
+func (j *journal) write(records []byte, all allFacts) error {
 	if j.file != nil && j.size+int64(len(records)) <= j.full {
 		if err := j.append(records); err == nil {
 			return nil
 		}
 	}
-	return j.begin(known)
+	return j.begin(all)
 }
 
 func (j *journal) append(records []byte) error {
@@ -74,10 +77,10 @@ func (j *journal) abandon() {
 
 // begin starts a file with all that is known. On a full disk it gives up the
 // reserve and tries once more.
-func (j *journal) begin(known *facts) error {
-	err := j.tryBegin(known)
+func (j *journal) begin(all allFacts) error {
+	err := j.tryBegin(all)
 	if errors.Is(err, syscall.ENOSPC) && j.giveUpReserve() {
-		err = j.tryBegin(known)
+		err = j.tryBegin(all)
 	}
 	if err != nil {
 		return fmt.Errorf("state journal in %s: %w", j.dir, err)
@@ -85,12 +88,12 @@ func (j *journal) begin(known *facts) error {
 	return nil
 }
 
-func (j *journal) tryBegin(known *facts) error {
+func (j *journal) tryBegin(all allFacts) error {
 	j.abandon()
 	j.number++ // also after a failure: a name is used once
 	p := binary.LittleEndian.AppendUint32([]byte("pbjr"), journalVersion)
 	content := appendRecord(nil, journalHeader, binary.LittleEndian.AppendUint64(p, j.number))
-	content = known.all(content)
+	content = all(content)
 	content = appendRecord(content, journalComplete, nil)
 
 	path := j.path(j.number)

@@ -67,10 +67,10 @@ func (l *loader) run() {
 		l.doubt = l.doubt || l.dataSize < end || l.expected != end
 		return
 	}
-	l.seg.damaged = l.seg.damaged || index == nil && end > 0
 	if l.expected < end {
 		l.scan(l.expected, end, nil)
 	}
+	l.seg.damaged = l.seg.damaged || index == nil && len(l.holes) > 0
 }
 
 // hole notes that a range cannot be read.
@@ -128,8 +128,7 @@ func (l *loader) record(rec record, defined definitions) {
 		l.torn = true
 		return
 	}
-	if l.torn || e.offset > l.expected {
-		l.seg.damaged = true // in the middle
+	if l.torn || e.offset > l.expected { // a record is missing
 		l.doubt = true
 	}
 	l.torn = false
@@ -166,7 +165,7 @@ func (l *loader) chunk(e entry) {
 		return
 	}
 	for _, c := range e.Cursors {
-		l.cursors[c.Source] = position{e.Ids.Last, c.Position}
+		l.cursors[c.Source] = position{e.Ids.Last, c.Position, false}
 	}
 }
 
@@ -219,11 +218,11 @@ func (l *loader) scan(from, to int64, next *entry) {
 		hole, isHole := errors.AsType[*pbfs.Hole](err)
 		switch {
 		case errors.Is(err, io.EOF):
-			if orphan.Chunks > 0 {
-				l.doubt = true
-				l.seg.orphans = append(l.seg.orphans, orphan)
-			}
+			l.orphan(orphan)
 			return
+		case err == nil && l.adopted(from+c.Offset, from+c.End()):
+			l.orphan(orphan)
+			orphan.From, orphan.To, orphan.Chunks, orphan.Messages = 0, 0, 0, 0
 		case isHole:
 			l.hole(l.between(Hole{From: from + hole.From, To: from + hole.To, Reason: hole.Cause.Error()}, next))
 			l.seg.damaged = l.seg.damaged || next != nil
@@ -231,6 +230,7 @@ func (l *loader) scan(from, to int64, next *entry) {
 			l.readable = false
 			l.seg.damaged = true
 			l.hole(l.between(Hole{From: from, To: to, Reason: err.Error()}, next))
+			l.orphan(orphan)
 			return
 		default:
 			if orphan.Chunks == 0 {
@@ -241,6 +241,24 @@ func (l *loader) scan(from, to int64, next *entry) {
 			orphan.Messages += c.Count
 		}
 	}
+}
+
+// orphan notes chunks without a record, if there are any.
+func (l *loader) orphan(o Orphan) {
+	if o.Chunks > 0 {
+		l.doubt = true
+		l.seg.orphans = append(l.seg.orphans, o)
+	}
+}
+
+// adopted reports whether the messages of a chunk were stored again.
+func (l *loader) adopted(from, to int64) bool {
+	known := l.b.mu.facts.adopted[l.seg.number]
+	if known == nil || !known.Contains(byteRange(from, to)) {
+		return false
+	}
+	l.doubt = true // cursors behind it are those of what was not whole
+	return true
 }
 
 // between fills in what the neighbours say of a hole whose ids are not known.

@@ -177,29 +177,3 @@ func (r *Reader) readBody(e entry) (reason string, err error) {
 	}
 	return "", nil
 }
-
-// ReadOrphan calls use for each chunk without a valid record in a range that Open
-// reported: its body, valid during the call, and the number of messages in it.
-func (b *Backup) ReadOrphan(o Orphan, use func(body []byte, messages int) error) error {
-	f, size, err := openFile(b.fs, o.File)
-	if err != nil {
-		return fmt.Errorf("backup: %w", err)
-	}
-	defer f.Close()
-	from, to := min(o.From, size), min(o.To, size)
-	for s := pbfs.NewScanner(io.NewSectionReader(f, from, to-from), to-from, pbfs.Limits{}); ; {
-		c, err := s.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if _, hole := errors.AsType[*pbfs.Hole](err); hole {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("backup: %s: %w", o.File, err)
-		}
-		if err := use(c.Body, c.Count); err != nil {
-			return err
-		}
-	}
-}

@@ -2,6 +2,7 @@ package backup
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/pipelined/pipelined/core/checkpoint"
@@ -14,6 +15,10 @@ type Recovered struct {
 	Segments int
 	Bytes    int64
 	Cursors  map[string][]byte // see Backup.Cursors
+	// Strangers are tracks of earlier starts that are not in Options.Tracks, with what
+	// they have not confirmed of what is on disk. It is kept for them until
+	// ForgetTrack; what is stored from now on is not.
+	Strangers map[string]checkpoint.Set
 	// Lost are the ids whose content is gone and that some track has not confirmed:
 	// damaged, or dropped just before the end, by an Append that may have said so.
 	Lost    checkpoint.Set
@@ -39,8 +44,7 @@ type Hole struct {
 }
 
 // Orphan is a range of a segment with valid chunks whose ids are not known. Their
-// segment is kept until Forget. To have them delivered, read them with ReadOrphan,
-// append them under new ids, sync, and forget the segment.
+// segment is kept until they are adopted, or until Forget.
 type Orphan struct {
 	Segment  uint64
 	File     string
@@ -55,14 +59,14 @@ const maxReports = 1000
 // recover builds the state from what is on disk. Nothing is changed before the new
 // journal is durable.
 func (b *Backup) recover() (Recovered, error) {
-	known, damage := b.io.journal.read()
+	known, damage := b.note.journal.read()
 	b.mu.facts = known
 	r := Recovered{Damage: damage, Clean: known.clean != 0}
 	found, err := b.find()
 	if err != nil {
 		return Recovered{}, err
 	}
-	if len(damage) == 0 && len(found) > 0 && b.io.journal.number == 0 {
+	if len(damage) == 0 && len(found) > 0 && b.note.journal.number == 0 {
 		r.Damage = []string{"there is no state journal: everything counts as unconfirmed"}
 	}
 
@@ -72,7 +76,9 @@ func (b *Backup) recover() (Recovered, error) {
 	for _, s := range known.confirmed {
 		highest = max(highest, s.Last())
 	}
-	enough := b.confirmedByAll()
+	for _, track := range b.opts.Tracks {
+		known.tracks[track] = true
+	}
 	for _, f := range found {
 		known.nextSegment = max(known.nextSegment, f.number+1)
 		l := b.load(f)
@@ -82,10 +88,11 @@ func (b *Backup) recover() (Recovered, error) {
 			gone.AddSet(l.ids)
 			b.mu.doomed = append(b.mu.doomed, l.seg)
 			continue
-		case l.empty() || !f.hasData && enough.ContainsSet(l.ids):
+		case l.empty() || !f.hasData && l.ids.Count() == b.confirmedByAll(l.ids).Count():
 			empty = append(empty, l.seg)
 		case f.hasData:
 			b.mu.segments = append(b.mu.segments, l.seg)
+			b.mu.written.AddSet(l.seg.ids)
 		}
 		r.Holes = append(r.Holes, l.holes...)
 		r.Orphans = append(r.Orphans, l.seg.orphans...)
@@ -98,17 +105,22 @@ func (b *Backup) recover() (Recovered, error) {
 	r.Lost = b.newlyLost(gone)
 	known.lost.AddSet(r.Lost)
 	b.takeUpIDs(highest, len(r.Damage) > 0)
-	b.forgetConfirmed()
+	b.forgetConfirmed(b.mu.next)
+	b.takeUpTracks()
+	r.Strangers = maps.Clone(b.mu.owed)
+	for _, s := range slices.Concat(b.mu.segments, b.mu.doomed) {
+		b.mu.bytes += s.bytes
+	}
 
-	if r.Journal = b.io.journal.begin(known); r.Journal == nil {
-		b.io.journal.removeTemporary()
+	if r.Journal = b.note.journal.begin(b.allFacts); r.Journal == nil {
+		b.note.journal.removeTemporary()
 		for _, s := range empty {
 			b.removeFiles(s)
 		}
 		_ = b.collect() // the next confirmation does it again
-		b.io.journal.keepReserve()
+		b.note.journal.keepReserve()
 	}
-	r.Segments, r.Bytes, r.Cursors = len(b.mu.segments), b.used(), b.Cursors()
+	r.Segments, r.Bytes, r.Cursors = len(b.mu.segments), b.mu.bytes, b.Cursors()
 	return r, nil
 }
 
@@ -124,18 +136,39 @@ func (b *Backup) takeUpIDs(highest uint64, damaged bool) {
 		next += b.opts.Lease
 	}
 	next = min(next, checkpoint.MaxID)
-	b.io.next, b.io.leased, b.mu.floor = next, next, next
+	b.mu.next, b.mu.leased = next, next
 	known.lease, known.clean = next, 0
+}
+
+// takeUpTracks finds out what need not be kept, and for whom the rest is kept.
+func (b *Backup) takeUpTracks() {
+	known := b.mu.facts
+	for track := range known.confirmed {
+		known.tracks[track] = true
+	}
+	for track := range known.tracks {
+		if slices.Contains(b.opts.Tracks, track) {
+			continue
+		}
+		if owed := b.Missing(track); !owed.Empty() {
+			b.mu.owed[track] = owed
+			continue
+		}
+		delete(known.tracks, track)
+		delete(known.confirmed, track)
+	}
+	if len(b.opts.Tracks) > 0 {
+		b.mu.enough = b.confirmedByAll(*known.of(b.opts.Tracks[0]))
+	}
+	b.mu.enough.AddSet(known.lost)
 }
 
 // newlyLost returns what of the ids that are gone was neither confirmed nor reported
 // before, and is nowhere else.
 func (b *Backup) newlyLost(gone checkpoint.Set) checkpoint.Set {
 	gone.RemoveSet(b.mu.facts.lost)
-	gone.RemoveSet(b.confirmedByAll())
-	for _, s := range b.mu.segments {
-		gone.RemoveSet(s.ids)
-	}
+	gone.RemoveSet(b.confirmedByAll(gone))
+	gone.RemoveSet(b.mu.written)
 	return gone
 }
 
@@ -148,13 +181,18 @@ func (b *Backup) forgetDeleted(found []files) {
 	for n := range known.deleted {
 		known.nextSegment = max(known.nextSegment, n+1)
 		if !there(n) {
-			delete(known.deleted, n)
+			known.forgetSegment(n)
 		}
 	}
 	for n := range known.sealed {
 		known.nextSegment = max(known.nextSegment, n+1)
 		if !there(n) {
-			delete(known.sealed, n)
+			known.forgetSegment(n)
+		}
+	}
+	for n := range known.adopted {
+		if !there(n) {
+			delete(known.adopted, n)
 		}
 	}
 }

@@ -1,9 +1,11 @@
 package backup
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/pipelined/pipelined/core/checkpoint"
@@ -33,6 +35,8 @@ type segment struct {
 	gone             checkpoint.Set // ids whose content is not readable, reported as lost
 	// damaged: something in its middle is not readable, the file is kept aside.
 	damaged bool
+	suspect bool // its last sync failed
+	ours    bool // written by this process, so that numbers of flows are known
 }
 
 func (s *segment) note(e entry) {
@@ -65,8 +69,7 @@ func (b *Backup) indexPath(number uint64) string {
 type writer struct {
 	seg         *segment
 	data, index vfs.File
-	defined     definitions         // that stand in the index
-	cursors     map[string]position // of what is not synced
+	defined     definitions // that stand in the index
 	unsynced    checkpoint.Set
 	buf         []byte
 
@@ -121,8 +124,8 @@ func (w *writer) close() {
 // create makes the next segment: both files, the definitions, and their names, all
 // durable before the first chunk.
 func (b *Backup) create(unbound bool) (*writer, error) {
-	seg := &segment{number: b.takeSegmentNumber(), unbound: unbound}
-	w := &writer{seg: seg, defined: newDefinitions(), cursors: make(map[string]position)}
+	seg := &segment{number: b.takeSegmentNumber(), unbound: unbound, ours: true}
+	w := &writer{seg: seg, defined: newDefinitions()}
 	var err error
 	if w.data, err = b.fs.Create(b.dataPath(seg)); err != nil {
 		return nil, fmt.Errorf("new segment: %w", err)
@@ -132,7 +135,7 @@ func (b *Backup) create(unbound bool) (*writer, error) {
 		_ = b.fs.Remove(b.dataPath(seg))
 		return nil, fmt.Errorf("new segment: %w", err)
 	}
-	if err = b.define(w, appendHeader(nil, seg.number)); err == nil {
+	if _, err = b.define(w, appendHeader(nil, seg.number)); err == nil {
 		err = b.fs.SyncDir(b.dir)
 	}
 	if err == nil {
@@ -146,12 +149,14 @@ func (b *Backup) create(unbound bool) (*writer, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.mu.segments = append(b.mu.segments, seg)
+	b.mu.active = seg
+	b.mu.bytes += seg.bytes
 	return w, nil
 }
 
 // define writes all definitions to an index that it does not have, behind what is
-// in records, and syncs them.
-func (b *Backup) define(w *writer, records []byte) error {
+// in records, and syncs them. It returns the bytes written.
+func (b *Backup) define(w *writer, records []byte) (int64, error) {
 	b.mu.Lock()
 	all := definitions{maps.Clone(b.mu.defined.flows), maps.Clone(b.mu.defined.bindings)}
 	b.mu.Unlock()
@@ -166,17 +171,17 @@ func (b *Backup) define(w *writer, records []byte) error {
 		}
 	}
 	if _, err := w.index.Write(records); err != nil {
-		return err
+		return 0, err
 	}
 	if err := w.index.Sync(); err != nil {
-		return err
+		return 0, err
 	}
 	w.defined = all
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	w.seg.indexEnd += int64(len(records))
 	w.seg.bytes += int64(len(records))
-	return nil
+	return int64(len(records)), nil
 }
 
 // takeSegmentNumber returns a number that no segment had.
@@ -186,6 +191,11 @@ func (b *Backup) takeSegmentNumber() uint64 {
 	n := b.mu.facts.nextSegment
 	b.mu.facts.nextSegment++
 	return n
+}
+
+// segmentNumbered returns the place of a segment in the list. mu is held.
+func (b *Backup) segmentNumbered(number uint64) (int, bool) {
+	return slices.BinarySearchFunc(b.mu.segments, number, func(s *segment, n uint64) int { return cmp.Compare(s.number, n) })
 }
 
 // removeFiles removes the files of a segment, the data first: an index alone says
