@@ -71,6 +71,43 @@ func AnswerAfter(release <-chan struct{}) Behaviour {
 	}
 }
 
+// AnswerLate reads to the end and answers OK after a while, for example after the
+// client's timeout.
+func AnswerLate(d time.Duration) Behaviour {
+	return func(st *Stream) error {
+		if err := TakeAll(st); err != nil {
+			return err
+		}
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			return nil
+		case <-st.Context().Done():
+			return st.Context().Err()
+		}
+	}
+}
+
+// Poisoned ends a stream with INVALID_ARGUMENT when it reads a message that bad
+// selects, and else answers OK. Nothing of the stream is confirmed then, as with the
+// service.
+func Poisoned(bad func(message []byte) bool) Behaviour {
+	return func(st *Stream) error {
+		for {
+			m, err := st.NextMessage()
+			switch {
+			case errors.Is(err, io.EOF):
+				return nil
+			case err != nil:
+				return err
+			case bad(m):
+				return status.Error(codes.InvalidArgument, "a message of the stream is not acceptable")
+			}
+		}
+	}
+}
+
 // NeverAnswer reads to the end and does not answer.
 func NeverAnswer(st *Stream) error { return AnswerAfter(nil)(st) }
 

@@ -3,6 +3,7 @@ package sifttest
 import (
 	"net"
 	"sync"
+	"time"
 )
 
 // Connections returns how many connections were accepted so far.
@@ -12,8 +13,8 @@ func (s *Server) Connections() int {
 	return s.mu.accepted
 }
 
-// Freeze makes all connections, also coming ones, half-open: the server reads
-// nothing more, so that it answers nothing either, until Thaw.
+// Freeze makes all connections, also coming ones, half-open: they are accepted, and
+// the server reads and writes nothing more, until Thaw or Stop.
 func (s *Server) Freeze() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -39,6 +40,14 @@ func (s *Server) thawAll() {
 	}
 }
 
+func (s *Server) closeAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.mu.conns {
+		c.end()
+	}
+}
+
 // Reset breaks all connections with a TCP reset. The server goes on listening.
 func (s *Server) Reset() {
 	s.mu.Lock()
@@ -47,9 +56,22 @@ func (s *Server) Reset() {
 		if tcp, ok := c.Conn.(*net.TCPConn); ok {
 			_ = tcp.SetLinger(0)
 		}
-		c.thaw()
-		c.Conn.Close()
+		c.end()
 	}
+}
+
+// SetReadRate makes the server read each connection at so many bytes per second at
+// most, as on a slow network; 0 = no limit.
+func (s *Server) SetReadRate(bytes int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.readRate = bytes
+}
+
+func (s *Server) readRate() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.readRate
 }
 
 // gatedListener registers the connections that it accepts.
@@ -63,24 +85,29 @@ func (l *gatedListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: inner, server: l.server}
+	c := &conn{Conn: inner, server: l.server, closed: make(chan struct{})}
 	l.server.mu.Lock()
 	defer l.server.mu.Unlock()
 	l.server.mu.conns[c] = struct{}{}
 	l.server.mu.accepted++
+	if l.server.mu.grpc == nil {
+		c.end() // it came while the server ended
+	}
 	if l.server.mu.frozen {
 		c.freeze()
 	}
 	return c, nil
 }
 
-// conn is a connection whose reads can be held back.
+// conn is a connection whose reads and writes can be held back.
 type conn struct {
 	net.Conn
-	server *Server
+	server    *Server
+	closed    chan struct{}
+	closeOnce sync.Once
 
 	mu   sync.Mutex
-	gate chan struct{} // not nil: reads wait until it is closed
+	gate chan struct{} // not nil: reads and writes wait until it is closed
 }
 
 func (c *conn) freeze() {
@@ -100,20 +127,59 @@ func (c *conn) thaw() {
 	}
 }
 
-func (c *conn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
+// pass waits while the connection is frozen.
+func (c *conn) pass() {
 	for {
 		c.mu.Lock()
 		gate := c.gate
 		c.mu.Unlock()
 		if gate == nil {
-			return n, err
+			return
 		}
-		<-gate
+		select {
+		case <-gate:
+		case <-c.closed:
+			return
+		}
 	}
 }
 
+func (c *conn) Read(p []byte) (int, error) {
+	rate := c.server.readRate()
+	if rate > 0 { // 20 times a second
+		p = p[:min(len(p), max(1, rate/20))]
+	}
+	n, err := c.Conn.Read(p)
+	if rate > 0 && n > 0 {
+		c.pause(time.Duration(n) * time.Second / time.Duration(rate))
+	}
+	c.pass()
+	return n, err
+}
+
+func (c *conn) pause(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-c.closed:
+	}
+}
+
+func (c *conn) Write(p []byte) (int, error) {
+	c.pass()
+	return c.Conn.Write(p)
+}
+
+// end closes the connection below its server.
+func (c *conn) end() {
+	c.closeOnce.Do(func() { close(c.closed) })
+	c.thaw()
+	c.Conn.Close()
+}
+
 func (c *conn) Close() error {
+	c.closeOnce.Do(func() { close(c.closed) })
 	c.thaw()
 	c.server.mu.Lock()
 	delete(c.server.mu.conns, c)

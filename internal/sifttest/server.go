@@ -40,6 +40,8 @@ type Options struct {
 	KeepaliveMinTime time.Duration
 	// Discard: ingest messages are counted, not kept.
 	Discard bool
+	// Ledger records the rows of ingest streams; nil: nothing does.
+	Ledger *Ledger
 	// Piecemeal: creating several flows keeps those before the one that fails.
 	Piecemeal bool
 	// NewID returns ids; nil: 36 bytes each, like the service's. Kind is asset,
@@ -74,6 +76,7 @@ type Server struct {
 		conns    map[*conn]struct{}
 		accepted int
 		frozen   bool
+		readRate int // bytes per second on each connection; 0 = no limit
 	}
 }
 
@@ -147,17 +150,19 @@ func (s *Server) Start() error {
 	return nil
 }
 
-// Stop ends everything at once: streams, connections and the listener.
+// Stop ends everything at once: streams, connections, the listener and Freeze.
 func (s *Server) Stop() {
 	s.mu.Lock()
 	servers := s.mu.draining
 	if s.mu.grpc != nil {
 		servers = append(servers, s.mu.grpc)
+		s.mu.listener.Close()
 	}
 	s.mu.draining, s.mu.grpc = nil, nil
+	s.mu.frozen = false // also for what is being accepted
 	s.mu.Unlock()
 
-	s.thawAll()
+	s.closeAll() // those whose handshake is not over would be waited for
 	for _, server := range servers {
 		server.Stop()
 	}

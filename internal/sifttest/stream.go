@@ -25,6 +25,8 @@ const waitTime = 10 * time.Second
 type Stream struct {
 	raw        grpc.ServerStream
 	discard    bool
+	ledger     *Ledger // nil: none
+	leaves     []*leaf // for the ledger; the behaviour's goroutine has them
 	halfClosed chan struct{}
 	ended      chan struct{}
 
@@ -39,8 +41,8 @@ type Stream struct {
 	}
 }
 
-func newStream(raw grpc.ServerStream, discard bool) *Stream {
-	st := &Stream{raw: raw, discard: discard, halfClosed: make(chan struct{}), ended: make(chan struct{})}
+func newStream(raw grpc.ServerStream, o *Options) *Stream {
+	st := &Stream{raw: raw, discard: o.Discard, ledger: o.Ledger, halfClosed: make(chan struct{}), ended: make(chan struct{})}
 	st.mu.arrived = make(chan struct{})
 	return st
 }
@@ -52,8 +54,18 @@ func (st *Stream) Next() error {
 	return st.next(&m)
 }
 
+// NextMessage is Next that returns the message.
+func (st *Stream) NextMessage() ([]byte, error) {
+	var m rawMessage
+	err := st.next(&m)
+	return m.bytes, err
+}
+
 func (st *Stream) next(m *rawMessage) error {
 	err := st.raw.RecvMsg(m)
+	if err == nil && st.ledger != nil {
+		st.leaves = st.ledger.note(st.leaves, m.bytes)
+	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	switch {
@@ -221,7 +233,7 @@ type ingestService struct {
 }
 
 func (g ingestService) IngestWithConfigDataStream(raw grpc.ClientStreamingServer[ingestv1.IngestWithConfigDataStreamRequest, ingestv1.IngestWithConfigDataStreamResponse]) error {
-	st := newStream(raw, g.server.options.Discard)
+	st := newStream(raw, &g.server.options)
 	err := g.server.open(st)(st)
 	if err == nil {
 		err = raw.SendAndClose(new(ingestv1.IngestWithConfigDataStreamResponse))
@@ -239,6 +251,10 @@ func (st *Stream) finish(err error, answered bool) {
 	defer st.mu.Unlock()
 	st.mu.err = err
 	st.mu.acked = answered && st.mu.eof
+	if st.mu.acked && st.ledger != nil {
+		st.ledger.confirm(st.leaves)
+	}
+	st.leaves = nil
 	close(st.ended)
 }
 
