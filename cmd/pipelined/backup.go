@@ -22,13 +22,12 @@ func newBackup(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "backup",
 		Short: "Look into backup files (PBFS) of any writer",
-		Long: "The commands below read backup files (PBFS), also those of other programs, and change\n" +
-			"nothing. Of a file that is damaged they read all that is left: each intact chunk, wherever\n" +
-			"it lies.",
+		Long: "The commands below read backup files (PBFS), also those of other programs, and change none\n" +
+			"of them; only forget deletes. Of a file that is damaged they read all that is left.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newBackupLs(), newBackupCat(), newBackupVerify(), newBackupReplay(g))
+	cmd.AddCommand(newBackupLs(), newBackupCat(), newBackupVerify(), newBackupReplay(g), newBackupExport(g), newBackupForget(g))
 	return cmd
 }
 

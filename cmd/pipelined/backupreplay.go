@@ -149,8 +149,11 @@ func (o *replayOptions) run(cmd *cobra.Command, path string, files []string) err
 		logger.Warn("progress cannot be read; what it was about is sent again", "reason", problem)
 	}
 	connector := &connector{target: target, plugins: plugins, dataDir: dataDir, logger: logger}
+	found := &indexes{stateDir: o.stateDir}
+	binder := newBinder(connector, found)
+	defer binder.close()
 	replayer := replay.New(replay.Settings{
-		Connect: connector.connect, Store: store, Filter: filter, Again: o.again, Resync: o.resync,
+		Connect: connector.connect, Binder: binder, Store: store, Filter: filter, Again: o.again, Resync: o.resync,
 		CheckpointBytes: replayBytes, Interval: replayInterval,
 		Patience:   replayPatience * target.transport.Checkpoint.Timeout,
 		MaxMessage: target.transport.Description.Transport.MaxMessageBytes,
@@ -160,7 +163,7 @@ func (o *replayOptions) run(cmd *cobra.Command, path string, files []string) err
 	defer replayer.Close()
 	job := &replayJob{
 		backupJob: &backupJob{out: bufio.NewWriterSize(cmd.OutOrStdout(), 64<<10), errs: cmd.ErrOrStderr()},
-		replayer:  replayer, target: target, logger: logger, indexes: &indexes{stateDir: o.stateDir},
+		replayer:  replayer, target: target, logger: logger, indexes: found,
 	}
 	err = o.work(cmd.Context(), job, files)
 	if flush := job.out.Flush(); flush != nil && err == nil && !errors.Is(flush, syscall.EPIPE) {
@@ -288,7 +291,7 @@ func (j *replayJob) conclude(src *replay.Source, o *replay.Outcome, err error) e
 		j.report(exitIO, src.Path, err)
 	case errors.Is(err, replay.ErrUnbound):
 		j.unbound++
-		j.report(exitOK, src.Path, fmt.Errorf("%w; 'pipelined backup export --bind' makes a copy with ids", err))
+		j.report(exitOK, src.Path, err)
 	case errors.Is(err, replay.ErrRefusing):
 		j.report(exitFailure, src.Path, fmt.Errorf("%w; what is left of the file is not sent", err))
 	default:
@@ -359,8 +362,13 @@ func (j *replayJob) survey(ctx context.Context, paths []string) error {
 			return err
 		}
 		j.files++
-		messages += s.Messages - s.Unbound
-		j.printSurvey(src, &s)
+		bindable := s.Unbound > 0 && j.indexes.find(src.Path) != nil
+		sendable := s.Messages
+		if !bindable {
+			sendable -= s.Unbound
+		}
+		messages += sendable
+		j.printSurvey(src, &s, sendable)
 		return j.out.Flush()
 	})
 	if err != nil {
@@ -370,17 +378,20 @@ func (j *replayJob) survey(ctx context.Context, paths []string) error {
 	return err
 }
 
-func (j *replayJob) printSurvey(src *replay.Source, s *replay.Survey) {
+func (j *replayJob) printSurvey(src *replay.Source, s *replay.Survey, sendable int64) {
 	j.damage(src.Path, &s.Damage)
-	text := fmt.Sprintf("%s: %s to be sent", printableLine(src.Path), count64(s.Messages-s.Unbound, "message"))
+	text := fmt.Sprintf("%s: %s to be sent", printableLine(src.Path), count64(sendable, "message"))
 	if s.Before > 0 {
 		text += fmt.Sprintf(", %s delivered before", humanize.Comma(s.Before))
 	}
 	if s.Left > 0 {
 		text += fmt.Sprintf(", %s left out", humanize.Comma(s.Left))
 	}
-	if s.Unbound > 0 {
-		text += fmt.Sprintf(", %s with placeholders instead of ids", humanize.Comma(s.Unbound))
+	switch {
+	case s.Unbound > 0 && sendable == s.Messages:
+		text += fmt.Sprintf(", %s of them after they were given ids", humanize.Comma(s.Unbound))
+	case s.Unbound > 0:
+		text += fmt.Sprintf(", %s that have placeholders instead of ids are not", humanize.Comma(s.Unbound))
 	}
 	fmt.Fprintln(j.out, text)
 	for _, g := range s.Groups {

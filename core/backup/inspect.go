@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"path/filepath"
 	"strings"
 
@@ -91,7 +90,7 @@ func ReadIndex(fsys vfs.FS, path string, use func(Entry) error) (Index, error) {
 
 // Journal is what the state journal says of confirmations.
 type Journal struct {
-	Confirmed map[string]checkpoint.Set // by track
+	Confirmed map[string]checkpoint.Set // by track; also of those that confirmed nothing
 	Lost      checkpoint.Set
 	Damage    []string // in words
 }
@@ -102,8 +101,11 @@ func ReadJournal(fsys vfs.FS, stateDir string) Journal {
 	j := &journal{fs: fsys, dir: stateDir}
 	known, damage := j.read()
 	out := Journal{Confirmed: make(map[string]checkpoint.Set, len(known.confirmed)), Damage: damage, Lost: known.lost}
-	for track := range maps.Keys(known.confirmed) {
-		out.Confirmed[track] = *known.confirmed[track]
+	for track := range known.tracks {
+		out.Confirmed[track] = checkpoint.Set{}
+	}
+	for track, ids := range known.confirmed {
+		out.Confirmed[track] = *ids
 	}
 	return out
 }

@@ -54,6 +54,7 @@ func TestInspect(t *testing.T) {
 	journal := ReadJournal(fsys, "/state")
 	assert.Empty(t, journal.Damage)
 	assert.Equal(t, uint64(4), new(journal.Confirmed["a"]).Count())
+	require.Contains(t, journal.Confirmed, "b")
 	assert.Zero(t, new(journal.Confirmed["b"]).Count())
 	require.NoError(t, b.Close())
 

@@ -8,7 +8,7 @@ import (
 // Batch is consecutive messages of one flow with the same ids.
 type Batch struct {
 	Flow             string
-	Definition       *sdk.Flow   // nil: not known
+	Target           *Target     // what is to take the place of placeholders; nil: nothing
 	Binding          sdk.Binding // that the messages carry
 	Body             []byte      // the messages, each behind its length
 	Count            int
@@ -28,7 +28,7 @@ func (b *Batch) add(m *message) {
 // fits reports whether the message may follow in this batch.
 func (b *Batch) fits(m *message) bool {
 	return b.Count < sdk.MaxRowsInBatch && len(b.Body)+pbfs.PrefixSize+len(m.raw) <= sdk.MaxBatchBytes &&
-		b.Binding.ConfigID == string(m.config) && b.Binding.RunID == string(m.run)
+		b.Binding.ConfigID == string(m.config) && b.Binding.RunID == string(m.run) && b.Target == m.target
 }
 
 // Bounds of what waits to become full.
@@ -72,7 +72,7 @@ func (g *gatherer) add(m *message) error {
 }
 
 func (g *gatherer) begin(m *message) *Batch {
-	b := &Batch{Flow: string(m.flow), Binding: m.binding()}
+	b := &Batch{Flow: string(m.flow), Binding: m.binding(), Target: m.target}
 	if n := len(g.spare); n > 0 {
 		b.Body, g.spare = g.spare[n-1][:0], g.spare[:n-1]
 	}

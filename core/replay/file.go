@@ -108,6 +108,7 @@ type piece struct {
 	firstAt    int64      // offset of the first message that is sent
 	firstFlow  string
 	at         Position // behind everything that is in the piece
+	finished   bool     // the stream was asked for its answer
 	end        bool     // that is the end of the file
 	problem    error    // why nothing behind it can be sent
 }
@@ -196,9 +197,16 @@ func (p *piece) add(m *message) error {
 		p.left++
 		return nil
 	}
-	if m.unbound() && f.settings.Bind == nil {
-		p.problem = fmt.Errorf("%w from byte %d on", ErrUnbound, m.at)
-		return nil
+	if m.unbound() {
+		target, err := bind(p.ctx, f.settings.Binder, f.src, m)
+		if errors.Is(err, ErrUnbound) {
+			p.problem = fmt.Errorf("from byte %d on: %w", m.at, err)
+			return nil
+		}
+		if err != nil {
+			return bindFailure(err)
+		}
+		m.target = target
 	}
 	if reason := f.unsendable(m); reason != "" {
 		p.passed.add(Damage{Kind: Unsendable, From: m.at, To: m.at + int64(len(m.raw)), Messages: 1, Reason: reason})
@@ -209,6 +217,14 @@ func (p *piece) add(m *message) error {
 	}
 	p.sent++
 	return p.gatherer.add(m)
+}
+
+// bindFailure is the error of a Bind. A permanent one is not about messages.
+func bindFailure(err error) error {
+	if failure, ok := errors.AsType[*sdk.Error](err); ok && failure.Class == sdk.ClassPermanent {
+		return &UnavailableError{failure}
+	}
+	return err
 }
 
 // unsendable says why a message cannot be sent, whatever the destination is.
@@ -231,10 +247,8 @@ func (r *Replayer) unsendable(m *message) string {
 // send hands over a batch; the first one opens the stream.
 func (p *piece) send(stop <-chan struct{}, b *Batch) error {
 	f := p.run
-	if f.settings.Bind != nil && b.Binding.IsUnbound() {
-		if err := f.settings.Bind(p.ctx, f.src, b); err != nil {
-			return err
-		}
+	if err := b.rebind(p.ctx, f.settings.Binder); err != nil {
+		return err
 	}
 	if p.session == nil {
 		session, err := f.connect(p.ctx, stop)
@@ -255,6 +269,7 @@ func (p *piece) finish(err error) error {
 	if p.session == nil {
 		return err
 	}
+	p.finished = true
 	if answer := p.session.Finish(p.ctx, p.run.settings.Patience); answer != nil {
 		return answer
 	}
@@ -317,11 +332,13 @@ func (f *fileRun) note(at Position, change func(*Record)) error {
 // again.
 func (f *fileRun) failed(ctx context.Context, stop <-chan struct{}, p *piece, err error) error {
 	failure, answered := errors.AsType[*sdk.Error](err)
+	if p.session != nil && !p.finished {
+		f.Close() // what is open in it is of no use
+	}
 	_, unavailable := errors.AsType[*UnavailableError](err)
 	_, source := errors.AsType[*SourceError](err)
 	switch {
 	case source, unavailable, errors.Is(err, ErrStopped), errors.Is(err, ErrUnbound):
-		f.Close() // a stream may be open
 		return err
 	case ctx.Err() != nil:
 		f.Close()

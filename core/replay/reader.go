@@ -18,8 +18,9 @@ type Position struct {
 // message is one that was read. It is valid until the next call.
 type message struct {
 	header
-	raw []byte
-	at  int64 // offset of raw in the file
+	raw    []byte
+	at     int64   // offset of raw in the file
+	target *Target // what is to take the place of its placeholders
 }
 
 // Borders tells where chunks begin, for files with an index.

@@ -22,9 +22,9 @@ type Settings struct {
 	Again bool
 	// Resync sends what was found behind damage by searching, too.
 	Resync bool
-	// Bind replaces the placeholders in a batch by ids of the destination; nil, or
-	// ErrUnbound from it: a file ends where the first such message is.
-	Bind func(ctx context.Context, src *Source, b *Batch) error
+	// Binder gives ids to messages that carry placeholders. Nil, or ErrUnbound from it:
+	// the file ends where the first such message is.
+	Binder Binder
 
 	CheckpointBytes int64         // of a file, after which a stream is finished
 	Interval        time.Duration // after which it is, too

@@ -299,7 +299,7 @@ func TestInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		file, _ := chunks(rows(0, 100_000, "f")...)
 		s := &server{send: func(int) error {
-			time.Sleep(time.Second) // in the bubble's time
+			<-time.After(time.Second) // in the time of the bubble
 			return nil
 		}}
 		streams := 0

@@ -56,7 +56,7 @@ type remote struct {
 	ended  chan struct{} // closed when the call has ended
 	err    error         // why; before ended is closed
 
-	numbers map[string]uint32
+	numbers map[announcedFlow]uint32
 	bytes   int // of names that were announced
 	current *conversation
 	last    uint64
@@ -100,7 +100,7 @@ func NewSession(conn grpc.ClientConnInterface, s SessionSettings) (Session, erro
 	}
 	r := &remote{
 		stream: stream, format: s.Format, clean: s.Clean, done: s.Closed, cancel: cancel,
-		ended: make(chan struct{}), numbers: map[string]uint32{},
+		ended: make(chan struct{}), numbers: map[announcedFlow]uint32{},
 	}
 	r.mu.waiting = map[uint64]*conversation{}
 	r.reader.Go(r.receive)
@@ -196,20 +196,28 @@ func (r *remote) failure(err error) error {
 // announce returns the number of the flow. Of a flow that is not known but by name
 // one channel is made up: the contract has no flow without.
 func (r *remote) announce(b *Batch) (uint32, error) {
-	if number := r.numbers[b.Flow]; number != 0 {
-		return number, nil
+	key := announcedFlow{name: b.Flow}
+	flow := &sdk.Flow{Name: b.Flow, Channels: []sdk.Channel{{Name: "unknown", Type: sdk.Bytes}}}
+	if b.Target != nil {
+		key.known, key.origin, flow = true, b.Target.Flow.Origin, b.Target.Flow
 	}
-	flow := b.Definition
-	if flow == nil {
-		flow = &sdk.Flow{Name: b.Flow, Channels: []sdk.Channel{{Name: "unknown", Type: sdk.Bytes}}}
+	if number := r.numbers[key]; number != 0 {
+		return number, nil
 	}
 	number := uint32(len(r.numbers) + 1)
 	if err := r.stream.Announce(number, flow); err != nil {
 		return 0, err
 	}
-	r.numbers[b.Flow] = number
+	r.numbers[key] = number
 	r.bytes += len(b.Flow)
 	return number, nil
+}
+
+// announcedFlow tells flows apart.
+type announcedFlow struct {
+	name   string
+	known  bool
+	origin sdk.Origin
 }
 
 func (r *remote) Finish(ctx context.Context, patience time.Duration) error {
