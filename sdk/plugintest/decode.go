@@ -12,7 +12,7 @@ import (
 )
 
 func checkDecode(ctx context.Context, k *kit) error {
-	return k.checkDecoding(ctx, func(batch output) []part { return []part{wholeOf(batch)} })
+	return k.checkDecoding(ctx, func(batch output) []part { return []part{wholeOf(batch)} }, 1, 100, 4096, 3, 500)
 }
 
 // checkDecodeParts decodes some messages of a batch, as a host does for rows that were
@@ -26,7 +26,7 @@ func checkDecodeParts(ctx context.Context, k *kit) error {
 			parts = append(parts, partOf(batch, func(int) bool { return m.random.IntN(one) == 0 }))
 		}
 		return parts
-	})
+	}, 1, 100, 3, 500)
 }
 
 // part is some messages of a batch.
@@ -51,12 +51,12 @@ func partOf(batch output, want func(i int) bool) part {
 	return p
 }
 
-// checkDecoding encodes batches and decodes parts of them.
-func (k *kit) checkDecoding(ctx context.Context, parts func(batch output) []part) error {
+// checkDecoding encodes batches of these sizes and decodes parts of them.
+func (k *kit) checkDecoding(ctx context.Context, parts func(batch output) []part, sizes ...int) error {
 	if !k.description.Encoder.Decodes {
 		return skip("the encoder does not decode")
 	}
-	inputs, err := k.inputs(2, 1, 100, 4096, 3, 500)
+	inputs, err := k.inputs(2, sizes...)
 	if err != nil {
 		return err
 	}

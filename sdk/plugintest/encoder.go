@@ -170,7 +170,7 @@ func sameOutputs(a, b []output) error {
 // checkBindAgain changes the binding in the middle of a call: each batch carries what
 // its flow was bound to when it was sent.
 func checkBindAgain(ctx context.Context, k *kit) error {
-	inputs, err := k.inputs(5, 10, 1, 300, 20, 4096, 2, 50, 5)
+	inputs, err := k.inputs(5, 10, 1, 300, 20, 500, 2, 50, 5)
 	if err != nil {
 		return err
 	}
@@ -197,7 +197,7 @@ func checkBindAgain(ctx context.Context, k *kit) error {
 }
 
 func checkRebind(ctx context.Context, k *kit) error {
-	return k.checkRebinding(ctx, []([2]sdk.Binding){{bindingA, bindingB}})
+	return k.checkRebinding(ctx, [][2]sdk.Binding{{bindingA, bindingB}}, 1, 50, 4096, 700)
 }
 
 // checkRebindPlaceholders wants messages that were encoded before the destination was
@@ -211,15 +211,16 @@ func checkRebindPlaceholders(ctx context.Context, k *kit) error {
 		}
 		pairs = append(pairs, [2]sdk.Binding{sdk.Placeholder(run), real}, [2]sdk.Binding{real, sdk.Placeholder(run)})
 	}
-	return k.checkRebinding(ctx, pairs)
+	return k.checkRebinding(ctx, pairs, 1, 50, 500)
 }
 
-// checkRebinding rebinds from the first to the second of each pair.
-func (k *kit) checkRebinding(ctx context.Context, pairs [][2]sdk.Binding) error {
+// checkRebinding rebinds batches of these sizes from the first to the second of each
+// pair.
+func (k *kit) checkRebinding(ctx context.Context, pairs [][2]sdk.Binding, sizes ...int) error {
 	if !k.description.Encoder.Rebinds {
 		return skip("the encoder does not rebind")
 	}
-	inputs, err := k.inputs(4, 1, 50, 4096, 700)
+	inputs, err := k.inputs(4, sizes...)
 	if err != nil {
 		return err
 	}
