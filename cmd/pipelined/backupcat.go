@@ -70,6 +70,11 @@ func newBackupCat() *cobra.Command {
 	cmd.Flags().StringArrayVar(&o.flows, "flow", nil, "only messages of this flow (may be repeated)")
 	cmd.Flags().StringVar(&o.from, "from", "", "only messages at or after this time, such as 2026-05-01T12:00:00Z or 2026-05-01")
 	cmd.Flags().StringVar(&o.to, "to", "", "only messages before this time")
+	// Where --to is a transport they are called so.
+	for name, value := range map[string]*string{"since": &o.from, "until": &o.to} {
+		cmd.Flags().StringVar(value, name, "", "")
+		_ = cmd.Flags().MarkHidden(name) // it is there
+	}
 	return cmd
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pipelined/pipelined/core/config"
+	"github.com/pipelined/pipelined/core/pipeline"
 	"github.com/pipelined/pipelined/core/replay"
 	"github.com/pipelined/pipelined/core/vfs"
 )
@@ -159,11 +160,17 @@ func (o *replayOptions) run(cmd *cobra.Command, path string, files []string) err
 		MaxMessage: target.transport.Description.Transport.MaxMessageBytes,
 		Retry:      replay.Retry(target.transport.Retry),
 		Logger:     logger,
+		Progress:   replayProgress(logger),
 	})
 	defer replayer.Close()
 	job := &replayJob{
 		backupJob: &backupJob{out: bufio.NewWriterSize(cmd.OutOrStdout(), 64<<10), errs: cmd.ErrOrStderr()},
 		replayer:  replayer, target: target, logger: logger, indexes: found,
+	}
+	for _, p := range c.Pipelines {
+		if place, ok := pipeline.PlaceOfBackup(p, dataDir); ok {
+			job.places = append(job.places, place)
+		}
 	}
 	err = o.work(cmd.Context(), job, files)
 	if flush := job.out.Flush(); flush != nil && err == nil && !errors.Is(flush, syscall.EPIPE) {
@@ -173,6 +180,18 @@ func (o *replayOptions) run(cmd *cobra.Command, path string, files []string) err
 		err = &exitError{code: job.code} // the reasons were printed
 	}
 	return err
+}
+
+// replayProgress says now and then how far a file is.
+func replayProgress(logger *slog.Logger) func(*replay.Source, replay.Outcome) {
+	last := time.Now()
+	return func(src *replay.Source, o replay.Outcome) {
+		if now := time.Now(); now.Sub(last) >= replayInterval {
+			last = now
+			logger.Info("delivering", "file", src.Path, "messages", o.Sent,
+				"percent", 100*o.Position.Through/max(src.Identity.Size, 1))
+		}
+	}
 }
 
 // openProgress opens the directory with the progress of replays to a destination.
@@ -233,6 +252,8 @@ type replayJob struct {
 	target   *target
 	logger   *slog.Logger
 	indexes  *indexes
+	places   []pipeline.BackupPlace // of the pipelines' own backups
+	warned   bool
 
 	files        int // that were looked at
 	sent, before int64
@@ -248,6 +269,7 @@ func (j *replayJob) deliver(ctx context.Context, stop <-chan struct{}, paths []s
 			j.rest += src.Identity.Size
 			return nil
 		}
+		j.warnOwn(src.Path)
 		outcome, err := j.replayer.Deliver(ctx, stop, src)
 		end = j.conclude(src, &outcome, err)
 		return nil
@@ -260,6 +282,17 @@ func (j *replayJob) deliver(ctx context.Context, stop <-chan struct{}, paths []s
 	}
 	j.total()
 	return err
+}
+
+// warnOwn says that a pipeline will deliver a file again.
+func (j *replayJob) warnOwn(path string) {
+	for _, place := range j.places {
+		if filepath.Dir(path) == place.Dir && !j.warned {
+			j.warned = true
+			j.logger.Warn("these files are the backup of a pipeline: what it has not confirmed itself, it delivers again",
+				"dir", place.Dir, "pipeline", place.Name)
+		}
+	}
 }
 
 // conclude prints what became of a file. The error is one that ends the replay.
