@@ -187,7 +187,11 @@ func (b *binder) Rebind(ctx context.Context, body []byte, count int, from, to sd
 	}
 	out, err := b.rebinder.Rebind(ctx, body, count, from, to)
 	if err != nil {
-		return nil, b.encoder.Explain(err)
+		err = b.encoder.Explain(err)
+		b.endRebinder()
+		b.connector.stop(b.encoder, nil)
+		b.rebinder, b.encoder = nil, nil // the next call starts another one
+		return nil, err
 	}
 	defer out.Release()
 	copy(body, out.Bytes()) // it has the same length
@@ -210,7 +214,10 @@ func (b *binder) openRebinder(ctx context.Context) error {
 	r, err := wire.OpenRebinder(life, b.encoder.Conn(), wire.StreamRegions{}, pbfsFormat)
 	if err != nil {
 		cancel()
-		return b.encoder.Explain(err)
+		err = b.encoder.Explain(err)
+		b.connector.stop(b.encoder, nil)
+		b.encoder = nil
+		return err
 	}
 	b.rebinder, b.endRebinder = r, cancel
 	return nil

@@ -3,6 +3,7 @@ package replay
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/pipelined/pipelined/sdk/pbfs"
 )
@@ -70,6 +71,12 @@ func (l *DamageList) Empty() bool { return len(l.Ranges) == 0 && l.More == 0 }
 // Count returns how many ranges there are.
 func (l *DamageList) Count() int64 { return int64(len(l.Ranges)) + l.More }
 
+func (l *DamageList) clone() DamageList {
+	c := *l
+	c.Ranges = slices.Clone(l.Ranges)
+	return c
+}
+
 func (l *DamageList) add(d Damage) {
 	l.Bytes += d.Size()
 	if len(l.Ranges) >= maxDamage {
@@ -80,12 +87,10 @@ func (l *DamageList) add(d Damage) {
 }
 
 func (l *DamageList) addAll(other *DamageList) {
+	bytes := l.Bytes + other.Bytes
 	for _, d := range other.Ranges {
 		l.add(d)
 	}
 	l.More += other.More
-	l.Bytes += other.Bytes
-	for _, d := range other.Ranges {
-		l.Bytes -= d.Size() // add has counted it
-	}
+	l.Bytes = bytes
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -67,7 +66,7 @@ func (r *Replayer) open(src *Source) (*fileRun, error) {
 		}
 	case found != nil:
 		f.record, f.sum = *found, sum
-		f.record.Damage.Ranges = slices.Clone(found.Damage.Ranges)
+		f.record.Damage = found.Damage.clone()
 		if !own {
 			f.record.number = 0
 		}
@@ -86,8 +85,7 @@ func (f *fileRun) show() {
 	f.outcome.Sent = f.record.Sent - f.outcome.Before
 	f.outcome.Left = f.record.Left
 	f.outcome.Position = f.record.Position
-	f.outcome.Damage = f.record.Damage
-	f.outcome.Damage.Ranges = slices.Clone(f.record.Damage.Ranges)
+	f.outcome.Damage = f.record.Damage.clone()
 	if f.settings.Progress != nil {
 		f.settings.Progress(f.src, f.outcome)
 	}
@@ -125,19 +123,13 @@ func (f *fileRun) advance(ctx context.Context, stop <-chan struct{}) (end bool, 
 	if err == nil || errors.Is(err, ErrAnswered) {
 		err = p.finish(err)
 	}
-	switch {
-	case err == nil:
-		err = f.confirmed(p)
-	default:
+	if err != nil {
 		return false, f.failed(ctx, stop, p, err)
 	}
-	switch {
-	case err != nil:
+	if err := f.confirmed(p); err != nil {
 		return false, err
-	case p.problem != nil:
-		return false, p.problem
 	}
-	return p.end, nil
+	return p.end, p.problem
 }
 
 func stopped(ctx context.Context, stop <-chan struct{}) bool {
@@ -294,6 +286,7 @@ func (f *fileRun) confirmed(p *piece) error {
 		r.Left += p.left
 		r.Damage.addAll(&p.passed)
 	})
+	f.outcome.Damage = f.record.Damage.clone()
 	f.outcome.Damage.addAll(&p.behind)
 	return err
 }
@@ -319,7 +312,7 @@ func (f *fileRun) note(at Position, change func(*Record)) error {
 		return err
 	}
 	stored := f.record
-	stored.Damage.Ranges = slices.Clone(f.record.Damage.Ranges)
+	stored.Damage = f.record.Damage.clone()
 	if err := f.settings.Store.save(&stored); err != nil {
 		return err
 	}
@@ -389,7 +382,7 @@ func (f *fileRun) halve(p *piece, failure *sdk.Error) error {
 		r.Damage.addAll(&p.passed)
 		r.Damage.add(Damage{
 			Kind: Refused, From: p.firstAt, To: p.at.Through, Messages: 1,
-			Reason: fmt.Sprintf("flow %.100q: %s", p.firstFlow, failure.Text()),
+			Reason: fmt.Sprintf("flow %.100q: %.300s", p.firstFlow, failure.Text()),
 		})
 	})
 }
