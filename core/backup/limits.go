@@ -92,6 +92,7 @@ func (b *Backup) oldest() (*segment, checkpoint.Set) {
 			lost.RemoveSet(other.ids)
 		}
 	}
+	lost.RemoveSet(b.mu.suspect) // it will be written again
 	return seg, lost
 }
 
