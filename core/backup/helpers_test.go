@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 
 	"github.com/stretchr/testify/require"
 
@@ -94,4 +95,65 @@ func idsOf(losses []Loss) checkpoint.Set {
 		ids.AddSet(l.Ids)
 	}
 	return ids
+}
+
+// again appends ids once more.
+func again(t require.TestingT, b *Backup, ids checkpoint.Range) {
+	_, err := b.Append(metaOf(ids), bodyOf(ids))
+	require.NoError(t, err)
+}
+
+var errBroken = errors.New("broken disk")
+
+func inSegments(path string) bool { return strings.HasPrefix(path, testDir+"/") }
+
+// stall holds operations of a file system up.
+type stall struct {
+	which func(vfs.Op) bool
+	on    atomic.Bool
+	gate  chan struct{}
+}
+
+func newStall(which func(vfs.Op) bool) *stall { return &stall{which: which, gate: make(chan struct{})} }
+
+func (s *stall) begin() { s.on.Store(true) }
+
+func (s *stall) end() {
+	s.on.Store(false)
+	close(s.gate)
+}
+
+// over returns a file system with files that stall.
+func (s *stall) over(fsys vfs.FS) vfs.FS { return stalling{fsys, s} }
+
+type stalling struct {
+	vfs.FS
+	s *stall
+}
+
+func (f stalling) Create(path string) (vfs.File, error) {
+	file, err := f.FS.Create(path)
+	return stallingFile{file, path, f.s}, err
+}
+
+type stallingFile struct {
+	vfs.File
+	path string
+	s    *stall
+}
+
+func (f stallingFile) wait(kind vfs.Kind) {
+	if f.s.on.Load() && f.s.which(vfs.Op{Kind: kind, Path: f.path}) {
+		<-f.s.gate
+	}
+}
+
+func (f stallingFile) Write(p []byte) (int, error) {
+	f.wait(vfs.OpWrite)
+	return f.File.Write(p)
+}
+
+func (f stallingFile) Sync() error {
+	f.wait(vfs.OpSync)
+	return f.File.Sync()
 }

@@ -157,6 +157,25 @@ func TestDamageInTheMiddle(t *testing.T) {
 	assert.Zero(t, b.Stats().Segments)
 }
 
+// TestAFileThatIsGone: what it held is lost, and said once.
+func TestAFileThatIsGone(t *testing.T) {
+	fsys := vfs.NewMemory(0)
+	b, _ := open(t, fsys, testOptions())
+	ids := add(t, b, 10)
+	require.NoError(t, b.Confirm("a", checkpoint.SetOf(ids)))
+	require.NoError(t, b.Close())
+	require.NoError(t, fsys.Remove(b.dataPath(&segment{number: 1})))
+	b, r := open(t, fsys, testOptions())
+	assert.Equal(t, "1-10", r.Lost.String())
+	require.Len(t, r.Holes, 1)
+	assert.Equal(t, "the file is gone", r.Holes[0].Reason)
+	assert.Empty(t, b.Missing("b").String())
+	require.NoError(t, b.Close())
+	_, r = open(t, fsys, testOptions())
+	assert.Empty(t, r.Lost.String())
+	assert.Empty(t, r.Holes)
+}
+
 // TestLostIndex: chunks without a record are kept, and can be read.
 func TestLostIndex(t *testing.T) {
 	fsys := vfs.NewMemory(0)

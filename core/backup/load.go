@@ -140,6 +140,7 @@ func (l *loader) chunk(e entry) {
 	l.ids.Add(e.Ids)
 	if !l.files.hasData {
 		l.hole(Hole{From: e.offset, To: e.end(), Ids: checkpoint.SetOf(e.Ids), MinTime: e.MinTime, MaxTime: e.MaxTime, Reason: "the file is gone"})
+		l.seg.gone.Add(e.Ids)
 		l.seg.damaged = true
 		return
 	}

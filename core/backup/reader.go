@@ -39,6 +39,7 @@ type Reader struct {
 	b     *Backup
 	want  checkpoint.Set
 	after uint64 // segments up to this number are done
+	only  uint64 // the only segment that is read; 0: all are
 
 	seg     segment // copy, of when it was opened
 	data    vfs.File
@@ -120,7 +121,7 @@ func (r *Reader) take() bool {
 	r.b.mu.Lock()
 	defer r.b.mu.Unlock()
 	for _, s := range r.b.mu.segments {
-		if s.number <= r.after {
+		if s.number <= r.after || r.only != 0 && s.number != r.only {
 			continue
 		}
 		for id := range r.want.Ranges() {

@@ -88,8 +88,11 @@ func (b *Backup) recover() (Recovered, error) {
 			gone.AddSet(l.ids)
 			b.mu.doomed = append(b.mu.doomed, l.seg)
 			continue
-		case l.empty() || !f.hasData && l.ids.Count() == b.confirmedByAll(l.ids).Count():
+		case l.empty() || !f.hasData && l.readable:
 			empty = append(empty, l.seg)
+			if l.ids.Count() == b.confirmedByAll(l.ids).Count() {
+				continue // nobody needs it
+			}
 		case f.hasData:
 			b.mu.segments = append(b.mu.segments, l.seg)
 			b.mu.written.AddSet(l.seg.ids)
@@ -114,6 +117,7 @@ func (b *Backup) recover() (Recovered, error) {
 
 	if r.Journal = b.note.journal.begin(b.allFacts); r.Journal == nil {
 		b.note.journal.removeTemporary()
+		b.removeCopies()
 		for _, s := range empty {
 			b.removeFiles(s)
 		}
