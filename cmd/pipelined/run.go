@@ -135,11 +135,12 @@ func conclude(out io.Writer, host *pipeline.Host, runErr error) error {
 	if runErr != nil {
 		return &exitError{code: runCode(runErr), cause: runErr}
 	}
-	var replayable, gone, lost, unaccounted uint64
+	var replayable, gone, kept, lost, unaccounted uint64
 	for _, p := range host.Pipelines() {
 		r, g := p.Undelivered()
 		replayable, gone, lost = replayable+r, gone+g, lost+p.Lost()
-		unaccounted += p.Unaccounted()
+		kept += p.Kept()
+		unaccounted += p.Status().Unaccounted
 	}
 	switch {
 	case unaccounted > 0:
@@ -148,6 +149,8 @@ func conclude(out io.Writer, host *pipeline.Host, runErr error) error {
 		return &exitError{exitFailure, fmt.Errorf("%d rows were lost; the account says where and why", lost)}
 	case gone > 0:
 		return &exitError{exitFailure, fmt.Errorf("%d rows were received and not delivered", gone)}
+	case kept > 0:
+		return &exitError{exitPending, fmt.Errorf("%d messages are safe on the disk and not delivered; the next run delivers them", kept)}
 	case replayable > 0:
 		return &exitError{exitPending, fmt.Errorf("%d rows were read and not delivered; their source still has them", replayable)}
 	}

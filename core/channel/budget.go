@@ -86,6 +86,9 @@ func (s *Share) Used() int {
 	return s.used
 }
 
+// Own returns the bytes that the user has for itself.
+func (s *Share) Own() int { return s.budget.own }
+
 // Limit returns the bytes that the user could hold if nobody else held any of the
 // common part.
 func (s *Share) Limit() int { return s.budget.own + s.budget.common }

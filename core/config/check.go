@@ -170,17 +170,19 @@ func (l *loader) checkPipeline(p *Pipeline, b *hclsyntax.Block, assetReadable bo
 	}
 	slices.Sort(p.DependsOn)
 	if p.Backup != nil {
-		l.refuseBackup(p)
+		l.checkBackup(p)
 	}
 	if len(p.Rules) > 0 {
 		l.refuseRules(p)
 	}
 }
 
-// refuseBackup stands here until the backup is part of this version.
-func (l *loader) refuseBackup(p *Pipeline) {
-	l.error(p.Backup.Range, "Backup not available",
-		"This version has no backup: data that is not delivered yet would be lost with the process. Remove the block to run without one.")
+// checkBackup reports a backup that nothing can fill.
+func (l *loader) checkBackup(p *Pipeline) {
+	if p.Encoder == nil {
+		l.error(p.Backup.Range, "Backup without encoder",
+			`The backup stores encoded messages. Add an encoder block, such as: encoder "ingestion_config" {}.`)
+	}
 }
 
 // refuseRules stands here until rules are part of this version.

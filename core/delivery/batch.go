@@ -17,12 +17,27 @@ type Buffer interface {
 
 // Flow is a flow as the host knows it.
 type Flow struct {
-	Number  uint32 // in the pipeline, from 1
 	Flow    sdk.Flow
 	Account *telemetry.Flow
-	// Bindings holds what each track's destination gave for the flow; the zero
-	// value where it gives nothing. Set before the flow's first batch.
-	Bindings []sdk.Binding
+
+	bindings []atomic.Pointer[sdk.Binding] // by track; nil: its destination does not know the flow yet
+}
+
+// NewFlow returns a flow that no destination knows yet.
+func NewFlow(def sdk.Flow, account *telemetry.Flow, tracks int) *Flow {
+	return &Flow{Flow: def, Account: account, bindings: make([]atomic.Pointer[sdk.Binding], tracks)}
+}
+
+// Bind notes that a track's destination knows the flow, and the ids that it gave
+// for it; the zero value where it gives none.
+func (f *Flow) Bind(track int, b sdk.Binding) { f.bindings[track].Store(&b) }
+
+// Binding returns what Bind noted; ok is false before.
+func (f *Flow) Binding(track int) (b sdk.Binding, ok bool) {
+	if p := f.bindings[track].Load(); p != nil {
+		return *p, true
+	}
+	return sdk.Binding{}, false
 }
 
 // Batch is a run of consecutive messages of one flow.
@@ -34,54 +49,65 @@ type Batch struct {
 	Encoded          Buffer // messages; nil if there is no encoder
 	Format           string // of the messages
 	Binding          sdk.Binding
+	Freed            func(bytes int) // called when the payloads are given back; may be nil
 
-	open  atomic.Int32 // tracks that have not confirmed it
-	users atomic.Int32 // who may read the payloads: tracks, and a Send that goes on
+	open  atomic.Int32 // tracks that have not confirmed it; live only
+	users atomic.Int32 // who may read the payloads
+	safe  atomic.Bool
 	done  func(*Batch)
 }
 
-// Open prepares the batch for a number of tracks; done is called once, when the
-// last of them has confirmed it, from that track's goroutine; without any track at
-// once.
+// Open prepares the batch for a number of tracks. The caller has a reference, which
+// it releases when it has handed the batch on. done is called once, when the batch
+// is safe, from the goroutine that made it so; without any track at once.
 func (b *Batch) Open(tracks int, done func(*Batch)) {
 	b.done = done
 	b.open.Store(int32(tracks))
-	b.users.Store(int32(tracks))
+	b.users.Store(1)
 	if tracks == 0 {
-		b.free()
+		b.Safe()
+	}
+}
+
+// Safe notes that nothing more can lose the batch: it is stored, or confirmed by
+// every track, or counted as lost.
+func (b *Batch) Safe() {
+	if b.safe.CompareAndSwap(false, true) {
 		b.done(b)
 	}
 }
 
-// confirm notes one track's confirmation and ends its use.
+// confirm notes one track's confirmation.
 func (b *Batch) confirm() {
-	b.release()
 	if b.open.Add(-1) == 0 {
-		b.done(b)
+		b.Safe()
 	}
 }
 
-func (b *Batch) retain() { b.users.Add(1) }
+// Retain adds a reference on the payloads.
+func (b *Batch) Retain() { b.users.Add(1) }
 
-func (b *Batch) release() {
-	if b.users.Add(-1) == 0 {
-		b.free()
+// Release drops a reference. The payloads are given back with the last one.
+func (b *Batch) Release() {
+	if b.users.Add(-1) > 0 {
+		return
 	}
-}
-
-func (b *Batch) free() {
+	size := b.Bytes()
 	if b.Rows != nil {
 		b.Rows.Release()
 	}
 	if b.Encoded != nil {
 		b.Encoded.Release()
 	}
+	if b.Freed != nil {
+		b.Freed(size)
+	}
 }
 
 func (b *Batch) count() uint64 { return b.Ids.Count() }
 
-// bytes is what the batch occupies in memory.
-func (b *Batch) bytes() int {
+// Bytes is what the batch occupies in memory.
+func (b *Batch) Bytes() int {
 	n := 0
 	if b.Rows != nil {
 		n += len(b.Rows.Bytes())

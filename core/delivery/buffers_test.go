@@ -11,6 +11,7 @@ import (
 
 	"github.com/pipelined/pipelined/core/checkpoint"
 	"github.com/pipelined/pipelined/core/telemetry"
+	"github.com/pipelined/pipelined/sdk"
 )
 
 // A payload that is being sent must not go back to its pool: the destination would
@@ -37,7 +38,7 @@ func TestALateAnswerLeavesABatchThatIsBeingSent(t *testing.T) {
 func TestTracksThatEndUncleanlyShareBatches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		account := telemetry.NewAccount([]string{"a", "b"})
-		flow := &Flow{Number: 1, Account: account.Flow(struct{ Asset, ClientKey, Run string }{}, "f")}
+		flow := NewFlow(sdk.Flow{Name: "f"}, account.Flow(sdk.Origin{}, "f"), 2)
 		ctx, cancel := context.WithCancel(t.Context())
 		ends := make(chan error, 2)
 		var tracks []*Track
@@ -56,8 +57,10 @@ func TestTracksThatEndUncleanlyShareBatches(t *testing.T) {
 			b := &Batch{Ids: checkpoint.Range{First: id, Last: id}, Flow: flow, Encoded: m}
 			b.Open(2, func(*Batch) {})
 			for _, track := range tracks {
+				track.Claim(b)
 				_ = track.Push(ctx, b) // one of them may be over
 			}
+			b.Release()
 		}
 		push(1)
 		synctest.Wait()

@@ -13,7 +13,9 @@ import (
 
 	"github.com/pipelined/pipelined/core/channel"
 	"github.com/pipelined/pipelined/core/checkpoint"
+	"github.com/pipelined/pipelined/core/control"
 	"github.com/pipelined/pipelined/core/telemetry"
+	"github.com/pipelined/pipelined/sdk"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -140,6 +142,7 @@ func settings() Settings {
 		Name: "test", Queue: channel.Size{Messages: 1000, Bytes: 1 << 20}, Memory: 1 << 20,
 		Interval: time.Minute, Timeout: 10 * time.Second, Linger: 30 * time.Second, Overlap: true,
 		Retry:  Retry{Initial: 50 * time.Millisecond, Max: 5 * time.Second, Multiplier: 5},
+		Bus:    control.NewBus(16),
 		Logger: slog.New(slog.DiscardHandler),
 	}
 }
@@ -148,7 +151,7 @@ func start(t *testing.T, s Settings, d *destination) *harness {
 	account := telemetry.NewAccount([]string{s.Name})
 	h := &harness{
 		t: t, dest: d, track: NewTrack(s, d), done: make(chan error, 1),
-		flow: &Flow{Number: 1, Account: account.Flow(struct{ Asset, ClientKey, Run string }{}, "f")},
+		flow: NewFlow(sdk.Flow{Name: "f"}, account.Flow(sdk.Origin{}, "f"), 1),
 	}
 	go func() { h.done <- h.track.Run(t.Context()) }()
 	return h
@@ -165,7 +168,9 @@ func (h *harness) push(n int) {
 		defer h.mu.Unlock()
 		h.confirmed = append(h.confirmed, b.Ids.Last)
 	})
+	h.track.Claim(b)
 	require.NoError(h.t, h.track.Push(h.t.Context(), b))
+	b.Release()
 }
 
 // finish ends the queue and waits for the track; everything must be confirmed and

@@ -2,15 +2,15 @@ package delivery
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/pipelined/pipelined/core/channel"
 	"github.com/pipelined/pipelined/core/checkpoint"
+	"github.com/pipelined/pipelined/core/control"
+	"github.com/pipelined/pipelined/core/telemetry"
 )
 
 // Settings of a track.
@@ -19,436 +19,235 @@ type Settings struct {
 	Index int    // position among the pipeline's tracks
 	// Queue bounds what waits to be sent.
 	Queue channel.Size
-	// Memory bounds the bytes that are sent and not confirmed. A checkpoint is due
-	// when a stream has a quarter of it.
+	// Memory bounds the bytes that are sent and not confirmed, without a store. A
+	// checkpoint is due when a stream has a quarter of it.
 	Memory   int
 	Interval time.Duration // between checkpoints
 	Timeout  time.Duration // for the answer to a checkpoint
 	Linger   time.Duration // how much longer a late answer is waited for
 	Overlap  bool
 	Retry    Retry
-	Logger   *slog.Logger
+	// Wants reports whether the track takes a flow; nil: it takes all. With a store
+	// the others pass it by, counted as filtered.
+	Wants func(*Flow) bool
+	// Sendable reports whether a batch of a flow that the track takes can be sent now;
+	// with a store only. The others wait there until LookAgain.
+	Sendable func(*Batch) bool
+	// Bury makes a message durable elsewhere that the destination refuses for good;
+	// with a store only.
+	Bury   func(*Batch, checkpoint.Letter) error
+	Bus    *control.Bus
+	Logger *slog.Logger
 }
-
-// ackSpacing is the least time between checkpoints that sources ask for.
-const ackSpacing = 200 * time.Millisecond
 
 // Track delivers batches to one destination.
 type Track struct {
-	settings  Settings
-	transport Transport
-	queue     *channel.Queue[*Batch]
-	wanted    atomic.Uint64 // a source wants the confirmation of this id soon
-	wake      chan struct{} // holds a token after a change of wanted
+	settings Settings
+	store    Store // nil: a batch stays in memory until it is confirmed
+	live     *lane
+	again    *lane   // nil without a store
+	feeder   *feeder // nil without a store
+	ages     ages
 
-	events   chan Event // from the receiver
-	commands chan func(context.Context) error
-	failed   chan error // from receiver or sender; the plugin is gone
-
-	mu struct { // what a census and a status read
+	mu struct {
 		sync.Mutex
-		entries []*entry // not confirmed, in the order of their ids
-		state   State
+		claimed checkpoint.Set // on their way to the live lane
+		dropped checkpoint.Set // gone from the store while a lane had them
 	}
-
-	// Owned by Run.
-	machine     *checkpoint.Machine
-	resend      []*entry
-	streams     map[uint64]*sent
-	outbox      []func(context.Context) error
-	deadlines   map[uint64]time.Time
-	checkpoint  time.Time // when the next one is due
-	lastAsked   time.Time // checkpoint asked for by a source
-	handed      uint64    // greatest id handed to a stream
-	asked       uint64    // greatest id that a checkpoint was asked for
-	unconfirmed int       // bytes in entries that are not in the queue
-	backoff     backoff
-	retryAt     time.Time // zero: not backing off
-	logged      string    // failure that was logged last
-	hung        error     // the transport owes an answer and gives none
 }
 
-// entry is a batch that the track has not seen confirmed.
-type entry struct {
-	batch     *Batch
-	confirmed bool
-	waiting   bool // in resend
-}
-
-// sent is what a stream was given.
-type sent struct {
-	entries  []*entry
-	bytes    int
-	finished atomic.Bool  // the transport was asked for the answer
-	aborted  atomic.Int64 // when it was told to give up, ns since the Unix epoch; 0 = it was not
-
-	life context.Context // ends when the stream is to be given up, or has ended
-	end  context.CancelFunc
-}
-
-func newSent() *sent {
-	s := &sent{}
-	s.life, s.end = context.WithCancel(context.Background())
-	return s
-}
-
-// NewTrack returns a track; Run does its work.
+// NewTrack returns a track that keeps batches in memory until they are confirmed.
+// Run does its work.
 func NewTrack(settings Settings, transport Transport) *Track {
-	t := &Track{
-		settings:  settings,
-		transport: transport,
-		wake:      make(chan struct{}, 1),
-		events:    make(chan Event),
-		commands:  make(chan func(context.Context) error),
-		failed:    make(chan error, 2),
-		machine: checkpoint.NewMachine(checkpoint.Options{
-			Overlap: settings.Overlap, Timeout: settings.Timeout, Linger: settings.Linger,
-		}),
-		streams:   map[uint64]*sent{},
-		deadlines: map[uint64]time.Time{},
-		backoff:   backoff{policy: settings.Retry},
-	}
-	t.queue = channel.NewQueue(settings.Queue, func(b *Batch) channel.Size {
-		return channel.Size{Messages: int(b.count()), Bytes: b.bytes()}
-	})
+	t := &Track{settings: settings}
+	t.live = newLane(t, laneSettings{queue: settings.Queue, streamBytes: settings.Memory / 4, memory: settings.Memory}, transport)
+	return t
+}
+
+// Bounds of re-ingestion: what may wait to be sent again, and after how much a
+// stream is asked for its answer, so that progress is confirmed.
+const (
+	againQueueBytes  = 16 << 20
+	againStreamBytes = 64 << 20
+)
+
+// NewStoredTrack returns a track over a store: it keeps nothing that is sent, and
+// sends again what the store has and no lane owns. Each of the transports is one
+// Deliver call.
+func NewStoredTrack(settings Settings, store Store, live, again Transport) *Track {
+	t := &Track{settings: settings, store: store}
+	t.live = newLane(t, laneSettings{queue: settings.Queue, evict: true}, live)
+	t.again = newLane(t, laneSettings{
+		name:  " (again)",
+		queue: channel.Size{Messages: settings.Queue.Messages, Bytes: againQueueBytes}, streamBytes: againStreamBytes, lazy: true,
+	}, again)
+	t.feeder = newFeeder(t)
 	return t
 }
 
 // Name returns the track's name.
 func (t *Track) Name() string { return t.settings.Name }
 
-// Push hands a batch to the track; it waits while the track is full. A batch that
-// the track does not take loses the track's reference.
+// Claim notes that a batch is about to be pushed. With a store this must happen
+// before the store has the batch, so that it is not sent twice. Push or Unclaim
+// follows.
+func (t *Track) Claim(b *Batch) {
+	t.account(b.Flow).Taken.Add(b.count())
+	t.ages.note(b.Ids.First, time.Now())
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.mu.claimed.Add(b.Ids)
+}
+
+// Unclaim takes a claim back: nobody has the batch.
+func (t *Track) Unclaim(b *Batch) {
+	t.account(b.Flow).Taken.Add(-b.count())
+	t.endClaim(b)
+}
+
+func (t *Track) endClaim(b *Batch) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.mu.claimed.Remove(b.Ids)
+}
+
+// Push hands a claimed batch to the track. Without a store it waits while the track
+// is full. With one it never waits, and what waits longest loses its place: it is
+// read from the store later. A batch whose flow the destination does not know yet
+// is left to the store as well.
 func (t *Track) Push(ctx context.Context, b *Batch) error {
-	t.account(b).Taken.Add(b.count())
-	if err := t.queue.Push(ctx, b); err != nil {
-		t.account(b).Taken.Add(-b.count())
-		b.release()
-		return fmt.Errorf("track %s: %w", t.settings.Name, err)
+	if t.store == nil {
+		if err := t.live.push(ctx, item{batch: b}); err != nil {
+			t.Unclaim(b)
+			return fmt.Errorf("track %s: %w", t.settings.Name, err)
+		}
+		t.endClaim(b)
+		return nil
 	}
+	i := item{batch: b, filtered: !t.wants(b.Flow)}
+	if i.filtered || t.settings.Sendable(b) {
+		t.live.pushEvicting(i)
+	} else {
+		t.feeder.park(checkpoint.SetOf(b.Ids))
+	}
+	t.endClaim(b)
 	return nil
 }
 
+func (t *Track) wants(f *Flow) bool { return t.settings.Wants == nil || t.settings.Wants(f) }
+
 // WantAck asks for the confirmation of everything up to the id soon.
-func (t *Track) WantAck(id uint64) {
-	for {
-		old := t.wanted.Load()
-		if id <= old {
-			return
-		}
-		if t.wanted.CompareAndSwap(old, id) {
-			break
-		}
-	}
-	select {
-	case t.wake <- struct{}{}:
-	default:
-	}
-}
+func (t *Track) WantAck(id uint64) { t.live.wantAck(id) }
 
 // CloseQueue says that no batch follows. Run returns when everything is confirmed.
-func (t *Track) CloseQueue() { t.queue.Close() }
+func (t *Track) CloseQueue() { t.live.queue.Close() }
 
 // Run delivers until the queue was closed and everything is confirmed, or until
 // ctx is done or the transport is gone; then what is unconfirmed stays pending. It
-// closes the transport.
+// closes the transports.
 func (t *Track) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
+	if t.store == nil {
+		return t.live.run(ctx)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	var tasks sync.WaitGroup
-	tasks.Go(func() { t.send(ctx) })
-	tasks.Go(func() { t.receive(ctx) })
-	err := t.loop(ctx)
-	cancel()
-	t.transport.Close()
-	t.queue.Close() // before the wait: who pushes must not wait for a track that is over
-	tasks.Wait()
-	t.giveUp()
-	return err
-}
-
-// giveUp drops the references on what is still unconfirmed. It stays in the census.
-func (t *Track) giveUp() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for b, ok := t.queue.Pop(); ok; b, ok = t.queue.Pop() {
-		t.mu.entries = append(t.mu.entries, &entry{batch: b})
-	}
-	for _, e := range t.mu.entries {
-		e.batch.release()
-	}
-}
-
-// send carries out commands, which may block on the transport.
-func (t *Track) send(ctx context.Context) {
-	for {
-		select {
-		case command := <-t.commands:
-			if err := command(ctx); err != nil {
-				if ctx.Err() == nil {
-					t.failed <- err
-				}
-				return
+	var once sync.Once
+	var first error
+	run := func(task func(context.Context) error) {
+		tasks.Go(func() {
+			if err := task(ctx); err != nil {
+				once.Do(func() { first = err })
+				cancel(err)
 			}
-		case <-ctx.Done():
-			return
-		}
+		})
 	}
-}
-
-// receive brings events to the loop. Closing the transport ends it.
-func (t *Track) receive(ctx context.Context) {
-	for {
-		event, err := t.transport.Recv()
-		if err != nil {
-			if ctx.Err() == nil {
-				t.failed <- err
-			}
-			return
-		}
-		select {
-		case t.events <- event:
-		case <-ctx.Done():
-		}
-	}
-}
-
-func (t *Track) loop(ctx context.Context) error {
-	t.do(t.machine.Start())
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	for {
-		t.fill()
-		if t.finished() {
-			return nil
-		}
-		if t.hung != nil {
-			return t.hung
-		}
-		now := time.Now()
-		timer.Reset(t.nextDeadline(now).Sub(now))
-		if err := t.wait(ctx, timer); err != nil {
-			return err
-		}
-	}
-}
-
-// wait does one thing that comes from outside.
-func (t *Track) wait(ctx context.Context, timer *time.Timer) error {
-	var commands chan<- func(context.Context) error
-	var head func(context.Context) error
-	if len(t.outbox) > 0 {
-		commands, head = t.commands, t.outbox[0]
-	}
-	var ready <-chan struct{}
-	if t.canTake() {
-		ready = t.queue.Ready()
-	}
-	select {
-	case commands <- head:
-		t.outbox = t.outbox[1:]
-	case event := <-t.events:
-		t.answered(event)
-	case <-ready:
-	case <-t.wake:
-	case <-timer.C:
-		t.expire(time.Now())
-	case err := <-t.failed:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	return nil
-}
-
-// canTake reports whether a batch could be handed to a stream now.
-func (t *Track) canTake() bool {
-	return len(t.outbox) == 0 && t.machine.Current() != 0
-}
-
-// fill hands the next batch to the current stream, asks for due checkpoints, and
-// begins the end once there is nothing left to hand over.
-func (t *Track) fill() {
-	if t.canTake() {
-		if e := t.next(); e != nil {
-			t.hand(e)
-		}
-	}
-	t.checkpointIfDue(time.Now())
-	if t.queue.Closed() && len(t.outbox) == 0 && t.nothingWaits() && t.machine.Current() != 0 {
-		t.do(t.machine.Stop())
-	}
-}
-
-func (t *Track) nothingWaits() bool {
-	for len(t.resend) > 0 && t.resend[0].confirmed {
-		t.resend = t.resend[1:]
-	}
-	return len(t.resend) == 0
-}
-
-// next returns what to send next: what must be sent again comes first.
-func (t *Track) next() *entry {
-	if !t.nothingWaits() {
-		e := t.resend[0]
-		t.resend = t.resend[1:]
-		e.waiting = false
-		return e
-	}
-	if t.unconfirmed >= t.settings.Memory {
-		return nil
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	b, ok := t.queue.Pop()
-	if !ok {
-		return nil
-	}
-	e := &entry{batch: b}
-	t.mu.entries = append(t.mu.entries, e)
-	t.unconfirmed += b.bytes()
-	return e
-}
-
-// hand gives an entry to the current stream.
-func (t *Track) hand(e *entry) {
-	stream := t.machine.Current()
-	t.machine.Sent(e.batch.Ids)
-	s := t.streams[stream]
-	if len(s.entries) == 0 {
-		t.checkpoint = time.Now().Add(t.settings.Interval)
-	}
-	s.entries = append(s.entries, e)
-	s.bytes += e.batch.bytes()
-	t.handed = max(t.handed, e.batch.Ids.Last)
-	// A late answer of another stream may confirm the batch while it is being sent.
-	// One that is never sent, at the end of Run, is left to the garbage collector.
-	e.batch.retain()
-	t.command(func(ctx context.Context) error {
-		defer e.batch.release()
-		return t.transmit(ctx, s, stream, e.batch)
+	run(func(ctx context.Context) error {
+		defer close(t.feeder.liveOver)
+		return t.live.run(ctx)
 	})
+	run(t.again.run)
+	run(t.feeder.run)
+	tasks.Wait()
+	return first
 }
 
-// transmit sends a batch. While the transport gives no credit it waits, but not for a
-// stream that is to be given up: nothing else could be said to the transport.
-func (t *Track) transmit(ctx context.Context, s *sent, stream uint64, b *Batch) error {
-	waiting, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(s.life, cancel)()
-	err := t.transport.Send(waiting, stream, b)
-	if s.life.Err() != nil && ctx.Err() == nil && errors.Is(err, context.Canceled) {
-		return nil // it is missing, and sent again with another stream
-	}
-	return err
-}
-
-// checkpointIfDue asks for an answer when time, memory or a source wants it.
-func (t *Track) checkpointIfDue(now time.Time) {
-	s := t.streams[t.machine.Current()]
-	if s == nil || len(s.entries) == 0 {
-		return
-	}
-	switch {
-	case s.bytes >= t.settings.Memory/4, !now.Before(t.checkpoint):
-	case t.ackWanted() && !now.Before(t.lastAsked.Add(ackSpacing)):
-		t.lastAsked = now
-	default:
-		return
-	}
-	t.asked = t.handed
-	t.do(t.machine.Checkpoint())
-}
-
-// ackWanted reports whether a source waits for ids that are all handed over and
-// that no checkpoint was asked for.
-func (t *Track) ackWanted() bool {
-	wanted := t.wanted.Load()
-	return wanted > t.asked && t.nothingWaits() && (t.handed >= wanted || t.queue.Used().Messages == 0)
-}
-
-// answered handles the end of a stream.
-func (t *Track) answered(event Event) {
-	// The machine counts a stream as finished when it decides so; what is still on
-	// its way to the transport then is not covered by an OK that comes before it.
-	if s := t.streams[event.Stream]; s != nil && event.Outcome == checkpoint.Confirmed && !s.finished.Load() {
-		event.Outcome = checkpoint.EndedEarly
-	}
-	if event.Outcome == checkpoint.Confirmed {
-		t.backoff.reset()
-		t.logged = ""
-	} else {
-		t.hold(time.Now(), event)
-	}
-	t.do(t.machine.Answered(event.Stream, event.Outcome))
-	if s := t.streams[event.Stream]; s != nil {
-		s.end()
-	}
-	delete(t.streams, event.Stream)
-	delete(t.deadlines, event.Stream)
-	t.noteAnswer(event)
-}
-
-// hold backs off: no new stream opens before the time is over.
-func (t *Track) hold(now time.Time, event Event) {
-	if event.Outcome == checkpoint.Aborted {
-		return
-	}
-	err := failureOf(event)
-	delay := t.backoff.next(err)
-	if err.Message != t.logged {
-		t.logged = err.Message // repeats are counted in State.Failures
-		t.settings.Logger.Warn("delivery stream ended", "track", t.settings.Name, "stream", event.Stream,
-			"error", err.Text(), "retry_in", delay.String())
-	}
-	t.machine.Hold()
-	if at := now.Add(delay); at.After(t.retryAt) {
-		t.retryAt = at
+// LookAgain tells the track that the destination knows a flow that it did not know,
+// or that the store has something from before.
+func (t *Track) LookAgain() {
+	if t.feeder != nil {
+		t.feeder.unpark()
+		t.publish(control.ReingestBackups, checkpoint.Set{})
 	}
 }
 
-// expire does everything whose time has come.
-func (t *Track) expire(now time.Time) {
-	if !t.retryAt.IsZero() && !now.Before(t.retryAt) {
-		t.retryAt = time.Time{}
-		t.do(t.machine.Release())
+// Drop tells that ids of a flow are gone from the store. What no lane has of them
+// is lost; a lane may still deliver what it has.
+func (t *Track) Drop(flow *Flow, ids checkpoint.Set, reason string) {
+	owned := t.owned()
+	var gone checkpoint.Set
+	for r := range ids.Ranges() {
+		open := t.store.Unconfirmed(r)
+		kept := open.Clone()
+		open.RemoveSet(owned)
+		kept.RemoveSet(open)
+		gone.AddSet(open)
+		t.mu.Lock()
+		t.mu.dropped.AddSet(kept)
+		t.mu.Unlock()
 	}
-	for stream, at := range t.deadlines {
-		if !now.Before(at) {
-			delete(t.deadlines, stream)
-			t.do(t.machine.Expired(stream))
-		}
+	t.countLost(flow, gone, reason)
+}
+
+// countLost counts ids as lost that the store has given up.
+func (t *Track) countLost(flow *Flow, ids checkpoint.Set, reason string) {
+	if !ids.Empty() {
+		t.feeder.forget(ids)
+		t.account(flow).Lost.Add(reason, ids.Count())
 	}
 }
 
-// nextDeadline returns when expire or a due checkpoint has something to do.
-func (t *Track) nextDeadline(now time.Time) time.Time {
-	next := now.Add(time.Hour)
-	sooner := func(at time.Time) {
-		if at.Before(next) {
-			next = at
-		}
+// Lose counts ids as lost that the store has and the track has not confirmed. From
+// then on they are settled for it.
+func (t *Track) Lose(flow *Flow, ids checkpoint.Set, reason string) {
+	t.feeder.forget(ids)
+	if fresh := t.store.Confirm(ids); !fresh.Empty() {
+		t.account(flow).Lost.Add(reason, fresh.Count())
 	}
-	if !t.retryAt.IsZero() {
-		sooner(t.retryAt)
-	}
-	for _, at := range t.deadlines {
-		sooner(at)
-	}
-	if s := t.streams[t.machine.Current()]; s != nil && len(s.entries) > 0 && !t.machine.Full() {
-		sooner(t.checkpoint)
-		if t.ackWanted() {
-			sooner(t.lastAsked.Add(ackSpacing))
-		}
-	}
-	return next
 }
 
-// finished reports whether everything is confirmed and nothing follows.
-func (t *Track) finished() bool {
-	if !t.queue.Closed() {
-		return false
-	}
+// settle notes a confirmation and returns the ids for which it is the first.
+func (t *Track) settle(ids checkpoint.Range) (fresh checkpoint.Set) {
+	fresh = t.takeDropped(ids) // the store takes no confirmation of them any more
+	fresh.AddSet(t.store.Confirm(checkpoint.SetOf(ids)))
+	return fresh
+}
+
+// takeDropped returns those ids of a range that are gone from the store, and
+// forgets them.
+func (t *Track) takeDropped(ids checkpoint.Range) checkpoint.Set {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.mu.entries) == 0 && t.machine.Current() == 0 && len(t.outbox) == 0 && t.machine.Waiting() == 0
+	gone := t.mu.dropped.Within(ids)
+	t.mu.dropped.RemoveSet(gone)
+	return gone
 }
+
+// owned returns the ids that are queued, or in a stream that may still confirm them
+// in time.
+func (t *Track) owned() checkpoint.Set {
+	t.mu.Lock()
+	owned := t.mu.claimed.Clone()
+	t.mu.Unlock()
+	owned.AddSet(t.live.owned())
+	if t.again != nil {
+		owned.AddSet(t.again.owned())
+	}
+	return owned
+}
+
+func (t *Track) publish(kind control.Kind, ids checkpoint.Set) {
+	t.settings.Bus.Publish(control.Notice{Kind: kind, Track: t.settings.Index, First: ids.First(), Last: ids.Last()})
+}
+
+func (t *Track) account(f *Flow) *telemetry.Track { return &f.Account.Tracks[t.settings.Index] }

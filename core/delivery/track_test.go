@@ -95,7 +95,7 @@ func TestNoAnswerInTime(t *testing.T) {
 		d.events <- ok(1)
 		synctest.Wait()
 		assert.Equal(t, uint64(5), h.delivered())
-		assert.Equal(t, uint64(1), h.track.State().Late)
+		assert.Equal(t, uint64(1), h.track.State().Live.Late)
 		h.finish()
 	})
 }
@@ -192,7 +192,7 @@ func TestASourceThatWantsItsAckGetsACheckpoint(t *testing.T) {
 			h.track.WantAck(h.next)
 			<-time.After(20 * time.Millisecond)
 		}
-		assert.LessOrEqual(t, h.track.State().Checkpoints, uint64(2))
+		assert.LessOrEqual(t, h.track.State().Live.Checkpoints, uint64(2))
 		<-time.After(200 * time.Millisecond)
 		assert.Equal(t, uint64(15), h.delivered())
 		h.finish()

@@ -56,7 +56,7 @@ func (a *deliverAdapter) Send(ctx context.Context, stream uint64, b *delivery.Ba
 	}
 	out.Format, out.Payload = b.Format, b.Encoded.Bytes()
 	binding := b.Binding
-	if own := b.Flow.Bindings[a.track.index]; own.ConfigID != "" && own != binding {
+	if own, _ := b.Flow.Binding(a.track.index); own.ConfigID != "" && own != binding {
 		rebound, err := a.rebind(ctx, b, own)
 		if err != nil {
 			return err

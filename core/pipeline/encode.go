@@ -27,7 +27,8 @@ type encodeStage struct {
 	jobs     chan job
 	inFlight chan job // in the order in which they were sent
 	admit    *admitter
-	primary  int // track whose binding is encoded; -1 = none
+	primary  int  // track whose binding is encoded; -1 = none
+	hasRun   bool // messages of the pipeline's own flows belong to a run
 }
 
 func newEncodeStage(format string, stream encoderStream, admit *admitter, primary int) *encodeStage {
@@ -55,7 +56,7 @@ func (s *encodeStage) close() { close(s.jobs) }
 // feed sends jobs until close or ctx is done.
 func (s *encodeStage) feed(ctx context.Context) error {
 	defer close(s.inFlight)
-	numbers := map[*knownFlow]uint32{}
+	numbers := map[*knownFlow]announcedFlow{}
 	for sequence := uint64(1); ; sequence++ {
 		var j job
 		var ok bool
@@ -67,7 +68,7 @@ func (s *encodeStage) feed(ctx context.Context) error {
 		if !ok {
 			return s.stream.CloseSend()
 		}
-		number, err := s.announce(numbers, j.flow)
+		number, err := s.announce(numbers, &j)
 		if err != nil {
 			return err
 		}
@@ -86,29 +87,40 @@ func (s *encodeStage) feed(ctx context.Context) error {
 	}
 }
 
-// announce returns the flow's number on this stream, and gives it one before its
-// first batch.
-func (s *encodeStage) announce(numbers map[*knownFlow]uint32, f *knownFlow) (uint32, error) {
-	if number := numbers[f]; number != 0 {
-		return number, nil
+// announcedFlow is what the encoder was told of a flow.
+type announcedFlow struct {
+	number  uint32
+	binding sdk.Binding
+}
+
+// announce returns the number of the job's flow on this stream, and gives it one
+// before its first batch. The destination's ids may come later, or change.
+func (s *encodeStage) announce(known map[*knownFlow]announcedFlow, j *job) (uint32, error) {
+	j.binding = s.binding(j.flow)
+	a := known[j.flow]
+	if a.number != 0 && a.binding == j.binding {
+		return a.number, nil
 	}
-	number := uint32(len(numbers) + 1)
-	numbers[f] = number
-	if err := s.stream.Announce(number, &f.flow.Flow); err != nil {
-		return 0, err
+	if a.number == 0 {
+		a.number = uint32(len(known) + 1)
+		if err := s.stream.Announce(a.number, &j.flow.flow.Flow); err != nil {
+			return 0, err
+		}
 	}
-	return number, s.stream.Bind(number, s.binding(f))
+	a.binding = j.binding
+	known[j.flow] = a
+	return a.number, s.stream.Bind(a.number, a.binding)
 }
 
 // binding returns the ids that the messages of a flow are encoded with: those of
-// the primary track, or placeholders where no destination gives any.
+// the primary track, or placeholders as long as no destination gives any.
 func (s *encodeStage) binding(f *knownFlow) sdk.Binding {
 	if s.primary >= 0 {
-		if b := f.flow.Bindings[s.primary]; b.ConfigID != "" {
+		if b, _ := f.flow.Binding(s.primary); b.ConfigID != "" {
 			return b
 		}
 	}
-	return sdk.Unbound()
+	return sdk.Placeholder(s.hasRun || f.flow.Flow.Origin.Run != "")
 }
 
 // collect brings the answers to the admitter until every job has its answer.
@@ -118,7 +130,7 @@ func (s *encodeStage) collect(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := s.admit.encoded(ctx, j, encoded, s.format, s.binding(j.flow)); err != nil {
+		if err := s.admit.encoded(ctx, j, encoded, s.format); err != nil {
 			return err
 		}
 	}

@@ -67,12 +67,7 @@ func (t *flowTable) add(def sdk.Flow, replayable bool) (*knownFlow, error) {
 		return nil, fmt.Errorf("flow %.100q: the pipeline already has %d flows", def.Name, maxFlows)
 	}
 	known := &knownFlow{
-		flow: &delivery.Flow{
-			Number:   uint32(len(t.mu.flows) + 1),
-			Flow:     def,
-			Account:  t.account.Flow(def.Origin, def.Name),
-			Bindings: make([]sdk.Binding, len(t.account.Tracks())),
-		},
+		flow:        delivery.NewFlow(def, t.account.Flow(def.Origin, def.Name), len(t.account.Tracks())),
 		fingerprint: fingerprint,
 		replayable:  replayable,
 	}
@@ -90,8 +85,9 @@ func (t *flowTable) unknown() *telemetry.Flow {
 	return t.mu.unknown
 }
 
-// ready makes sure that every track's destination knows the flows; it waits as
-// long as a destination cannot be reached. Each flow may be given once only.
+// ready makes sure that every track's destination knows the flows; without a backup
+// it waits as long as a destination cannot be reached. Each flow may be given once
+// only.
 func (t *flowTable) ready(ctx context.Context, flows ...*knownFlow) error {
 	var todo []*delivery.Flow
 	for _, known := range flows {

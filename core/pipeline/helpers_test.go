@@ -364,6 +364,6 @@ func run(t *testing.T, h *Host) error {
 func requireBalanced(t *testing.T, h *Host) {
 	t.Helper()
 	for _, p := range h.Pipelines() {
-		require.Zero(t, p.Unaccounted(), "pipeline %s", p.Name())
+		require.Zero(t, p.Status().Unaccounted, "pipeline %s", p.Name())
 	}
 }

@@ -8,10 +8,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pipelined/pipelined/core/channel"
 	"github.com/pipelined/pipelined/core/config"
 )
 
-// defaultMemory is what all pipelines together may keep unconfirmed, in bytes.
+// defaultMemory is what all pipelines together may keep in memory, in bytes.
 const defaultMemory = 512 << 20
 
 // Host runs the pipelines of a configuration.
@@ -26,8 +27,9 @@ type Host struct {
 // runFor; 0 leaves that to each pipeline's own run_for.
 func NewHost(c *config.Config, runFor time.Duration, launcher Launcher, logger *slog.Logger) *Host {
 	h := &Host{byName: map[string]*Pipeline{}, dependsOn: map[*Pipeline][]*Pipeline{}, runFor: runFor}
+	memory := channel.NewBudget(defaultMemory, len(c.Pipelines))
 	for _, pc := range c.Pipelines {
-		p := New(pc, c.DataDir, defaultMemory/len(c.Pipelines), launcher, logger)
+		p := New(pc, c.DataDir, memory.Share(), launcher, logger)
 		h.pipelines = append(h.pipelines, p)
 		h.byName[pc.Name] = p
 	}

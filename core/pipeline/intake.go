@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/pipelined/pipelined/core/backup"
 	"github.com/pipelined/pipelined/core/config"
 	"github.com/pipelined/pipelined/core/delivery"
 	"github.com/pipelined/pipelined/core/telemetry"
@@ -34,7 +36,9 @@ type job struct {
 	count    int
 	minTime  int64
 	maxTime  int64
-	more     bool // further parts of the batch follow
+	more     bool        // further parts of the batch follow
+	position []byte      // of the source behind the batch; nil: none
+	binding  sdk.Binding // that its messages are encoded with
 }
 
 // admitted tells the source that the job's rows have their ids.
@@ -66,6 +70,7 @@ type source struct {
 		wanted   uint64 // sequence that the plugin wants acknowledged
 		admitted uint64 // sequence up to which rows have ids
 		lastID   uint64 // greatest id at that time
+		position []byte // behind rows that need no storing, until the next that do
 	}
 
 	numbers map[uint32]*announced // owned by receive
@@ -163,6 +168,7 @@ func (s *source) take(ctx context.Context, e *wire.SourceBatch) error {
 	account := a.flow.flow.Account
 	account.Received.Add(uint64(e.Count))
 	if a.refused != "" {
+		s.passed(e.Position)
 		e.Payload.Release()
 		account.Refused.Add(a.refused, uint64(e.Count))
 		s.ledger.begin(0)
@@ -171,7 +177,7 @@ func (s *source) take(ctx context.Context, e *wire.SourceBatch) error {
 	}
 	jobs := []job{{
 		source: s, sequence: e.Sequence, flow: a.flow, rows: e.Payload,
-		count: e.Count, minTime: e.MinTime, maxTime: e.MaxTime,
+		count: e.Count, minTime: e.MinTime, maxTime: e.MaxTime, position: slices.Clone(e.Position),
 	}}
 	if e.WireBound > sdk.MaxBatchBytes {
 		var err error
@@ -181,6 +187,7 @@ func (s *source) take(ctx context.Context, e *wire.SourceBatch) error {
 	}
 	s.ledger.begin(len(jobs))
 	if len(jobs) == 0 {
+		s.passed(e.Position)
 		s.admitted(e.Sequence, 0)
 	}
 	for _, j := range jobs {
@@ -189,6 +196,41 @@ func (s *source) take(ctx context.Context, e *wire.SourceBatch) error {
 		}
 	}
 	return nil
+}
+
+// passed notes the position behind rows that are settled without being stored.
+func (s *source) passed(position []byte) {
+	if len(position) == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.position = slices.Clone(position)
+}
+
+// cursor returns the position that is to be stored with a job, if any.
+func (j *job) cursor() []backup.Cursor {
+	s := j.source
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	position := s.mu.position
+	if !j.more && len(j.position) > 0 {
+		position = j.position
+	}
+	if len(position) == 0 {
+		return nil
+	}
+	s.mu.position = nil
+	return []backup.Cursor{{Source: s.name, Position: position}}
+}
+
+// settledPosition returns the position behind the newest rows, if all are settled
+// and it was not stored with any.
+func (s *source) settledPosition() (settledPosition, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ok := len(s.mu.position) > 0 && s.ledger.allSettled()
+	return settledPosition{id: s.mu.lastID, position: s.mu.position}, ok
 }
 
 // cut splits a batch that could be too large once encoded. Rows that are too large

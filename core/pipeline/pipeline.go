@@ -9,7 +9,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pipelined/pipelined/core/channel"
 	"github.com/pipelined/pipelined/core/config"
+	"github.com/pipelined/pipelined/core/control"
 	"github.com/pipelined/pipelined/core/telemetry"
 	"github.com/pipelined/pipelined/sdk"
 )
@@ -21,7 +23,8 @@ const processStop = 5 * time.Second
 type Pipeline struct {
 	config   *config.Pipeline
 	dataDir  string
-	memory   int // bytes for unconfirmed batches
+	memory   *channel.Share // for batches that are not safe
+	bus      *control.Bus
 	launcher Launcher
 	logger   *slog.Logger
 	account  *telemetry.Account
@@ -31,6 +34,7 @@ type Pipeline struct {
 	sources []*source
 	flows   *flowTable
 	encode  *encodeStage // nil without an encoder
+	store   *store       // nil without a backup
 
 	started chan struct{} // closed when data may flow
 	stopped chan struct{} // closed by Stop
@@ -39,9 +43,12 @@ type Pipeline struct {
 
 	mu struct {
 		sync.Mutex
-		phase  Phase
-		err    error
-		tracks []*track // all of them, once they are connected
+		phase   Phase
+		err     error
+		tracks  []*track // all of them, once they are connected
+		sources []*source
+		store   *store
+		started time.Time
 	}
 	failure chan struct{} // closed at the first failure
 }
@@ -58,7 +65,7 @@ const (
 )
 
 // New returns a pipeline; Run starts it.
-func New(c *config.Pipeline, dataDir string, memory int, launcher Launcher, logger *slog.Logger) *Pipeline {
+func New(c *config.Pipeline, dataDir string, memory *channel.Share, launcher Launcher, logger *slog.Logger) *Pipeline {
 	var names []string
 	for _, t := range c.Transports {
 		names = append(names, t.Plugin+"."+t.Label)
@@ -67,6 +74,7 @@ func New(c *config.Pipeline, dataDir string, memory int, launcher Launcher, logg
 		config: c, dataDir: dataDir, memory: memory, launcher: launcher,
 		logger:  logger.With("pipeline", c.Name),
 		account: telemetry.NewAccount(names),
+		bus:     control.NewBus(c.Queues.Control),
 		started: make(chan struct{}),
 		stopped: make(chan struct{}),
 		done:    make(chan struct{}),
@@ -101,11 +109,11 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	if err := p.start(s); err != nil {
 		p.startFailed(err)
 	} else {
-		close(p.started)
-		p.setPhase(Running)
+		p.noteStarted()
 		p.work(s)
 	}
 	s.end()
+	p.closeStore(s)
 	p.stopPlugins()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -142,6 +150,20 @@ func (p *Pipeline) startFailed(err error) {
 	p.fail(err)
 }
 
+// closeStore closes the backup, when its tasks have ended.
+func (p *Pipeline) closeStore(s *stages) {
+	if p.store == nil {
+		return
+	}
+	positions := map[string]settledPosition{}
+	for _, src := range p.sources {
+		if position, ok := src.settledPosition(); ok {
+			positions[src.name] = position
+		}
+	}
+	p.store.close(positions)
+}
+
 // fail notes the first failure and begins the end of the run.
 func (p *Pipeline) fail(err error) {
 	if err == nil {
@@ -155,6 +177,13 @@ func (p *Pipeline) fail(err error) {
 		return
 	}
 	p.logger.Debug("further failure", "error", err)
+}
+
+func (p *Pipeline) noteStarted() {
+	p.mu.Lock()
+	p.mu.phase, p.mu.started, p.mu.sources = Running, time.Now(), p.sources
+	p.mu.Unlock()
+	close(p.started)
 }
 
 func (p *Pipeline) setPhase(phase Phase) {
@@ -195,7 +224,7 @@ func (p *Pipeline) stateDir(b *config.PluginBlock) (string, error) {
 // work runs all stages until everything is delivered or nothing more can be.
 func (p *Pipeline) work(s *stages) {
 	for _, t := range p.tracks {
-		s.tracks.Go(func() { p.runTrack(s, t) })
+		s.deliveries.Go(func() { p.runTrack(s, t) })
 	}
 	if p.encode != nil {
 		s.encoder.Go(func() { p.stageFailed(s, p.encoderPlugin(), p.encode.feed(s.flow)) })
@@ -240,10 +269,17 @@ func (p *Pipeline) conduct(s *stages) {
 		p.encode.close()
 	}
 	s.encoder.Wait()
+	p.bus.Publish(control.Notice{Kind: control.Shutdown, Track: control.AllTracks})
+	if p.store != nil {
+		p.store.manager.CloseQueue()
+	}
 	for _, t := range p.tracks {
 		t.delivery.CloseQueue()
 	}
+	s.deliveries.Wait()
+	s.stopIntroducing()
 	s.tracks.Wait()
+	s.store.Wait()
 	s.stopAcks()
 	s.acks.Wait()
 	s.beginEnd()
@@ -337,13 +373,20 @@ type stages struct {
 	timer      *time.Timer
 	bound      sync.Once
 
-	sources, encoder, tracks, acks, watchers sync.WaitGroup
+	introducing     context.Context // flows to destinations
+	stopIntroducing context.CancelFunc
+	keeping         context.Context // the tasks of the backup
+	stopKeeping     context.CancelFunc
+
+	sources, encoder, deliveries, tracks, store, acks, watchers sync.WaitGroup
 }
 
 func newStages(ctx context.Context) *stages {
 	s := &stages{ending: make(chan struct{})}
 	s.delivery, s.stopTracks = context.WithCancel(ctx)
 	s.flow, s.stopFlow = context.WithCancel(s.delivery)
+	s.introducing, s.stopIntroducing = context.WithCancel(s.delivery)
+	s.keeping, s.stopKeeping = context.WithCancel(context.WithoutCancel(ctx))
 	s.ackUntil, s.stopAcks = context.WithCancel(context.WithoutCancel(ctx))
 	s.watching, s.stopWatch = context.WithCancel(context.WithoutCancel(ctx))
 	return s
@@ -379,5 +422,9 @@ func (s *stages) end() {
 	s.watchers.Wait()
 	s.timer.Stop()
 	s.stopTracks()
+	s.deliveries.Wait()
+	s.tracks.Wait()
+	s.stopKeeping()
+	s.store.Wait()
 	s.stopAcks()
 }

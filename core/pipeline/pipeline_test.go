@@ -259,14 +259,14 @@ func TestChannelNames(t *testing.T) {
 	t1.block.Description.Transport.Input = sdk.InputEncoded
 	foreign := numbers
 	foreign.Origin = sdk.Origin{Asset: "theirs"}
-	assert.Equal(t, "numbers.n", t1.visible(numbers).Channels[0].Name, "our own flows are qualified")
-	assert.Equal(t, "n", t1.visible(foreign).Channels[0].Name, "others keep their names")
+	assert.Equal(t, "numbers.n", visibleFlow(t1.block, numbers).Channels[0].Name, "our own flows are qualified")
+	assert.Equal(t, "n", visibleFlow(t1.block, foreign).Channels[0].Name, "others keep their names")
 	assert.Equal(t, "n", numbers.Channels[0].Name, "the flow itself is not changed")
 	t1.block.ChannelNames = config.ChannelNamesPlain
-	assert.Equal(t, "n", t1.visible(numbers).Channels[0].Name)
+	assert.Equal(t, "n", visibleFlow(t1.block, numbers).Channels[0].Name)
 	t1.block.Description.Transport.Input = sdk.InputRows
 	t1.block.ChannelNames = config.ChannelNamesAuto
-	assert.Equal(t, "n", t1.visible(numbers).Channels[0].Name, "tables have plain columns")
+	assert.Equal(t, "n", visibleFlow(t1.block, numbers).Channels[0].Name, "tables have plain columns")
 }
 
 // refuser reports rows that it refused itself, some of no flow that anybody knows.

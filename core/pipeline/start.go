@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/pipelined/pipelined/core/channel"
+	"github.com/pipelined/pipelined/core/checkpoint"
 	"github.com/pipelined/pipelined/core/config"
 	"github.com/pipelined/pipelined/core/delivery"
 	"github.com/pipelined/pipelined/sdk"
@@ -21,6 +22,9 @@ const lingerTimes = 3
 
 // start launches all plugins at once and then connects them, consumers first.
 func (p *Pipeline) start(s *stages) error {
+	if err := p.openStore(); err != nil {
+		return err
+	}
 	launched, err := p.launchAll(s.flow)
 	if err != nil {
 		return err
@@ -31,7 +35,10 @@ func (p *Pipeline) start(s *stages) error {
 	if err := p.openTracks(s, launched); err != nil {
 		return err
 	}
-	admit := &admitter{tracks: p.tracks, keepRows: p.takesRows()}
+	if p.store != nil {
+		p.startStore(s)
+	}
+	admit := &admitter{tracks: p.tracks, store: p.store, memory: p.memory, keepRows: p.takesRows()}
 	submit := admit.submitRows
 	if p.config.Encoder != nil {
 		if err := p.openEncoder(s, launched[&p.config.Encoder.PluginBlock], admit); err != nil {
@@ -64,7 +71,11 @@ func (p *Pipeline) launchAll(ctx context.Context) (map[*config.PluginBlock]*plug
 		})
 	}
 	for _, t := range p.config.Transports {
-		launch(&t.PluginBlock, 0, shm.ToPlugin)
+		directions := []shm.Direction{shm.ToPlugin}
+		if p.store != nil { // one region for what is sent live, one for what is sent again
+			directions = append(directions, shm.ToPlugin)
+		}
+		launch(&t.PluginBlock, 0, directions...)
 	}
 	if e := p.config.Encoder; e != nil {
 		launch(&e.PluginBlock, 0, shm.ToPlugin, shm.ToHost)
@@ -88,31 +99,81 @@ func (p *Pipeline) takesRows() bool {
 func (p *Pipeline) openTracks(s *stages, launched map[*config.PluginBlock]*plugin) error {
 	for i, block := range p.config.Transports {
 		pl := launched[&block.PluginBlock]
-		ctx, cancel := context.WithCancel(s.delivery)
-		stream, err := wire.OpenDeliver(ctx, pl.process.Conn(), pl.region(0))
-		if err != nil {
-			cancel()
-			return pl.explain(err)
+		t := &track{
+			index: i, block: block, plugin: pl, pipeline: p.config, logger: p.logger, started: p.started,
+			introduce: make(chan struct{}, 1),
 		}
-		t := &track{index: i, block: block, plugin: pl, pipeline: p.config, logger: p.logger, started: p.started}
 		t.register = pl.register
-		t.delivery = delivery.NewTrack(p.trackSettings(i, block), &deliverAdapter{
-			stream: stream, cancel: cancel, track: t, input: block.Description.Transport.Input,
-			openRebinder: func() (*wire.Rebinder, error) { return p.openRebinder(ctx) },
-			numbers:      map[*delivery.Flow]uint32{},
-		})
+		live, err := p.openDeliver(s, t, 0)
+		if err != nil {
+			return err
+		}
+		settings := p.trackSettings(t)
+		if p.store == nil {
+			t.delivery = delivery.NewTrack(settings, live)
+			p.tracks = append(p.tracks, t)
+			continue
+		}
+		again, err := p.openDeliver(s, t, 1)
+		if err != nil {
+			return err
+		}
+		t.encoder = p.encoderPlugin()
+		t.store = &trackStore{store: p.store, track: t, name: settings.Name}
+		t.delivery = delivery.NewStoredTrack(settings, t.store, live, again)
 		p.tracks = append(p.tracks, t)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.mu.tracks = p.tracks
+	p.mu.tracks, p.mu.store = p.tracks, p.store
 	return nil
 }
 
-func (p *Pipeline) trackSettings(i int, t *config.Transport) delivery.Settings {
-	memory := p.memory / len(p.config.Transports)
+// openDeliver opens a call of a transport with a region of its own.
+func (p *Pipeline) openDeliver(s *stages, t *track, region int) (*deliverAdapter, error) {
+	ctx, cancel := context.WithCancel(s.delivery)
+	stream, err := wire.OpenDeliver(ctx, t.plugin.process.Conn(), t.plugin.region(region))
+	if err != nil {
+		cancel()
+		return nil, t.plugin.explain(err)
+	}
+	return &deliverAdapter{
+		stream: stream, cancel: cancel, track: t, input: t.input(),
+		openRebinder: func() (*wire.Rebinder, error) { return p.openRebinder(ctx) },
+		numbers:      map[*delivery.Flow]uint32{},
+	}, nil
+}
+
+// startStore starts the tasks of the backup, and what tells destinations of flows.
+func (p *Pipeline) startStore(s *stages) {
+	p.store.drop = func(f *delivery.Flow, ids checkpoint.Set) {
+		for _, t := range p.tracks {
+			t.delivery.Drop(f, ids, "dropped from the full backup")
+		}
+	}
+	p.store.register = func(f *delivery.Flow) {
+		for _, t := range p.tracks {
+			t.ask([]*delivery.Flow{f}, func() {})
+		}
+	}
+	s.store.Go(func() {
+		if err := p.store.run(s.keeping); err != nil && s.keeping.Err() == nil {
+			p.fail(err)
+			s.stopFlow()
+		}
+	})
+	// What cannot be stored in the time for the end stays unsafe.
+	context.AfterFunc(s.delivery, func() { time.AfterFunc(closeTimeout, s.stopKeeping) })
+	for _, t := range p.tracks {
+		s.tracks.Go(func() { t.introduceFlows(s.introducing) })
+	}
+}
+
+func (p *Pipeline) trackSettings(track *track) delivery.Settings {
+	t := track.block
+	memory := p.memory.Own() / len(p.config.Transports)
 	return delivery.Settings{
-		Name: p.account.Tracks()[i], Index: i,
+		Name: p.account.Tracks()[track.index], Index: track.index,
 		Queue:    channel.Size{Messages: t.Queues.Ingestion, Bytes: memory / 4},
 		Memory:   memory,
 		Interval: t.Checkpoint.Interval,
@@ -120,7 +181,13 @@ func (p *Pipeline) trackSettings(i int, t *config.Transport) delivery.Settings {
 		Linger:   lingerTimes * t.Checkpoint.Timeout,
 		Overlap:  t.Description.Transport.Overlap,
 		Retry:    delivery.Retry{Initial: t.Retry.Initial, Max: t.Retry.Max, Multiplier: t.Retry.Multiplier},
-		Logger:   p.logger,
+		Wants:    track.wants,
+		Sendable: track.sendable,
+		Bury: func(b *delivery.Batch, l checkpoint.Letter) error {
+			return p.store.bury(p.account.Tracks()[track.index], b, l)
+		},
+		Bus:    p.bus,
+		Logger: p.logger,
 	}
 }
 
@@ -137,6 +204,7 @@ func (p *Pipeline) openEncoder(s *stages, pl *plugin, admit *admitter) error {
 		}
 	}
 	p.encode = newEncodeStage(p.config.Encoder.Description.Encoder.Format, stream, admit, primary)
+	p.encode.hasRun = p.config.Run.Name != "" || p.config.Run.ID != ""
 	return nil
 }
 
@@ -161,7 +229,7 @@ func (p *Pipeline) openSources(s *stages, launched map[*config.PluginBlock]*plug
 	}
 	for _, block := range p.config.Sources {
 		pl := launched[&block.PluginBlock]
-		stream, err := wire.OpenSource(s.flow, pl.process.Conn(), wire.SourceStart{Region: pl.region(0)})
+		stream, err := wire.OpenSource(s.flow, pl.process.Conn(), wire.SourceStart{Region: pl.region(0), Resume: p.resumeAt(block)})
 		if err != nil {
 			return pl.explain(err)
 		}
@@ -202,17 +270,41 @@ func (p *Pipeline) discover(ctx context.Context, launched map[*config.PluginBloc
 	return all, nil
 }
 
-// register makes flows known to all destinations that get them.
+// resumeAt returns the position that a source goes on from; nil: from the beginning.
+func (p *Pipeline) resumeAt(block *config.Source) []byte {
+	if p.store == nil {
+		return nil
+	}
+	name := block.Plugin + "." + block.Label
+	position := p.store.resume[name]
+	if position != nil {
+		p.logger.Info("source goes on where it was", "source", name)
+	}
+	return position
+}
+
+// register makes flows known to all destinations that get them. With a backup that
+// goes on in the background.
 func (p *Pipeline) register(ctx context.Context, flows []*delivery.Flow) error {
+	if p.store != nil {
+		return p.introduceTo(ctx, flows)
+	}
 	calls, ctx := errgroup.WithContext(ctx)
 	for _, t := range p.tracks {
-		calls.Go(func() error { return t.announceAll(ctx, flows) })
+		calls.Go(func() error { return t.announceAll(ctx, flows, func() {}) })
 	}
 	return calls.Wait()
 }
 
-// wantAck asks all destinations to confirm everything up to the id soon.
+// wantAck asks for everything up to the id to be safe soon: on the disk, or, without
+// one that does its work, confirmed by all destinations.
 func (p *Pipeline) wantAck(id uint64) {
+	if p.store != nil {
+		p.store.manager.WantSync()
+		if !p.store.manager.Lagging() {
+			return
+		}
+	}
 	for _, t := range p.tracks {
 		t.delivery.WantAck(id)
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,6 +37,15 @@ type track struct {
 	logger   *slog.Logger
 	started  <-chan struct{}        // closed when the pipeline takes data
 	waiting  atomic.Pointer[string] // why registration does not succeed; nil: it does
+	store    *trackStore            // nil without a backup
+	encoder  *plugin                // that decodes what the store has
+
+	mu struct {
+		sync.Mutex
+		unbound []string // why flows wait for good
+		asked   []introduction
+	}
+	introduce chan struct{} // holds a token when something was asked
 }
 
 // wants reports whether the track takes the flow.
@@ -53,7 +64,7 @@ func (pl *plugin) register(ctx context.Context, r sdk.Registration) (sdk.Registe
 }
 
 // announceAll registers the flows that the track takes, origin by origin.
-func (t *track) announceAll(ctx context.Context, flows []*delivery.Flow) error {
+func (t *track) announceAll(ctx context.Context, flows []*delivery.Flow, failed func()) error {
 	byOrigin := map[sdk.Origin][]*delivery.Flow{}
 	for _, f := range flows {
 		if t.wants(f) {
@@ -61,7 +72,7 @@ func (t *track) announceAll(ctx context.Context, flows []*delivery.Flow) error {
 		}
 	}
 	for _, group := range byOrigin {
-		if err := t.announce(ctx, group); err != nil {
+		if err := t.announce(ctx, group, failed); err != nil {
 			return err
 		}
 	}
@@ -70,12 +81,22 @@ func (t *track) announceAll(ctx context.Context, flows []*delivery.Flow) error {
 
 // announce registers flows of one origin at the destination and notes what they
 // are bound to. It tries until the destination answers, unless what it says is
-// permanent.
-func (t *track) announce(ctx context.Context, flows []*delivery.Flow) error {
-	r := t.registration(flows)
+// permanent; with a backup, which keeps the data as long, it always goes on. It
+// calls failed after each attempt in vain.
+func (t *track) announce(ctx context.Context, flows []*delivery.Flow, failed func()) error {
+	defs := make([]sdk.Flow, len(flows))
+	for i, f := range flows {
+		defs[i] = f.Flow
+	}
+	r := Registration(t.pipeline, t.block, defs)
 	for i := range r.Flows {
 		if err := r.Flows[i].Check(); err != nil { // their channels may have longer names now
-			return sdk.Permanent(fmt.Errorf("transport %s cannot register: %w; see channel_names", t.delivery.Name(), err))
+			err = fmt.Errorf("transport %s cannot register: %w; see channel_names", t.delivery.Name(), err)
+			if t.store == nil {
+				return sdk.Permanent(err)
+			}
+			t.noteUnbound(map[string]string{r.Flows[i].Name: err.Error()})
+			return nil
 		}
 	}
 	wait := t.block.Retry.Initial
@@ -90,12 +111,16 @@ func (t *track) announce(ctx context.Context, flows []*delivery.Flow) error {
 		switch {
 		case ctx.Err() == nil:
 			t.noteWaiting(failure.Text(), last)
+			failed()
 			last = err
 		case last == nil: // the call was interrupted
 			last = errors.New("it had no time to")
 		}
 		if t.givesUp(failure, err) {
 			return sdk.Permanent(fmt.Errorf("transport %s cannot register: %s", t.delivery.Name(), failure.Text()))
+		}
+		if failure.Class == sdk.ClassPermanent {
+			wait = t.block.Retry.Max
 		}
 		pause := max(failure.Delay, wait/2+rand.N(wait/2+1))
 		select {
@@ -111,6 +136,9 @@ func (t *track) announce(ctx context.Context, flows []*delivery.Flow) error {
 // refused is a mistake when the pipeline starts. Once it runs, rows that clients were
 // promised to be taken wait until the key is put right, as those of a stream do.
 func (t *track) givesUp(failure *sdk.Error, err error) bool {
+	if t.store != nil {
+		return false
+	}
 	switch codes.Code(failure.Code) {
 	case codes.Unauthenticated, codes.PermissionDenied:
 		select {
@@ -136,52 +164,55 @@ func (t *track) try(ctx context.Context, r sdk.Registration) (sdk.Registered, er
 	return t.register(ctx, r)
 }
 
+// bind notes what the destination gave for the flows. With a backup a flow that it
+// has with other content stays unbound: its messages wait on the disk.
 func (t *track) bind(r sdk.Registered, flows []*delivery.Flow) error {
+	conflicts := map[string]string{}
 	for _, c := range r.Conflicts {
-		return sdk.Permanent(fmt.Errorf("transport %s: the destination has flow %.100q with other content: %s; "+
-			"use another flow name or client key", t.delivery.Name(), c.Flow, c.Difference))
+		conflicts[c.Flow] = fmt.Sprintf("the destination has flow %.100q with other content: %s; "+
+			"use another flow name or client key", c.Flow, c.Difference)
+		if t.store == nil {
+			return sdk.Permanent(fmt.Errorf("transport %s: %s", t.delivery.Name(), conflicts[c.Flow]))
+		}
+		t.logger.Error("messages of a flow wait on the disk", "track", t.delivery.Name(), "reason", conflicts[c.Flow])
 	}
 	for _, f := range flows {
-		f.Bindings[t.index] = r.Binding
+		if _, conflict := conflicts[f.Flow.Name]; !conflict {
+			f.Bind(t.index, r.Binding)
+		}
 	}
+	t.noteUnbound(conflicts)
 	return nil
 }
 
-// registration describes flows of one origin to the destination.
-func (t *track) registration(flows []*delivery.Flow) sdk.Registration {
-	origin := flows[0].Flow.Origin
-	r := sdk.Registration{
-		Asset: origin.Asset, ClientKey: origin.ClientKey,
+// noteUnbound notes why flows wait.
+func (t *track) noteUnbound(conflicts map[string]string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, text := range conflicts {
+		if len(t.mu.unbound) < maxUnbound && !slices.Contains(t.mu.unbound, text) {
+			t.mu.unbound = append(t.mu.unbound, text)
+		}
 	}
-	if origin.Run != "" {
-		r.Run = sdk.Run{Name: origin.Run, ClientKey: origin.Run}
-	}
-	if origin == (sdk.Origin{}) {
-		r.Asset, r.ClientKey, r.Run = t.pipeline.Asset, clientKey(t.pipeline), t.pipeline.Run
-		r.AssetTags, r.AssetMetadata = t.pipeline.AssetTags, t.pipeline.AssetMetadata
-	}
-	for _, f := range flows {
-		r.Flows = append(r.Flows, t.visible(f.Flow))
-	}
-	return r
 }
 
-// visible returns the flow with the channel names that the destination shall see.
-func (t *track) visible(f sdk.Flow) sdk.Flow {
-	qualified := t.block.ChannelNames == config.ChannelNamesQualified ||
-		t.block.ChannelNames == config.ChannelNamesAuto && f.Origin == (sdk.Origin{}) &&
-			t.block.Description.Transport.Input == sdk.InputEncoded
-	if !qualified {
-		return f
+// maxUnbound bounds the texts about flows that wait.
+const maxUnbound = 100
+
+// sendable reports whether the destination knows the batch's flow, and the batch has
+// its ids or can get them.
+func (t *track) sendable(b *delivery.Batch) bool {
+	own, known := b.Flow.Binding(t.index)
+	if !known || t.input() == sdk.InputRows || own.ConfigID == "" || own == b.Binding || b.Binding.CanRebind(own) {
+		return known
 	}
-	channels := make([]sdk.Channel, len(f.Channels))
-	for i, c := range f.Channels {
-		c.Name = f.Name + "." + c.Name
-		channels[i] = c
-	}
-	f.Channels = channels
-	return f
+	t.noteUnbound(map[string]string{b.Flow.Flow.Name: fmt.Sprintf("messages of flow %.100q were stored for other ids "+
+		"of destination and run than %s gives: they can be exported, not sent", b.Flow.Flow.Name, t.delivery.Name())})
+	return false
 }
+
+// input returns what the transport takes.
+func (t *track) input() sdk.Input { return t.block.Description.Transport.Input }
 
 // clientKey is what the pipeline's own flows are registered under: the encoder's
 // client_key, or a name made of asset and pipeline.

@@ -54,6 +54,7 @@ type Flow struct {
 type Track struct {
 	Taken     atomic.Uint64 // handed to the track
 	Delivered atomic.Uint64
+	Filtered  atomic.Uint64 // passed by: the track does not take the flow
 	Lost      Reasons
 }
 
@@ -108,11 +109,19 @@ type FlowTotals struct {
 	Tracks   []TrackTotals
 }
 
+// Open returns the rows that were received and are neither refused nor accepted.
+func (t FlowTotals) Open() uint64 {
+	// What leaves was counted before what came in, see totals.
+	settled := t.Accepted + Sum(t.Refused)
+	return max(t.Received, settled) - settled
+}
+
 // TrackTotals is a flow's account on one track at one moment.
 type TrackTotals struct {
 	Track     string
 	Delivered uint64
-	Pending   uint64 // taken, neither delivered nor lost
+	Filtered  uint64
+	Pending   uint64 // taken, and neither delivered, filtered nor lost
 	Lost      map[string]uint64
 }
 
@@ -137,9 +146,11 @@ func (a *Account) totals(f *Flow) FlowTotals {
 	for i := range f.Tracks {
 		track := &f.Tracks[i]
 		// What leaves is read before what came in, so that pending is never negative.
-		delivered, lost := track.Delivered.Load(), track.Lost.Counts()
-		pending := track.Taken.Load() - delivered - Sum(lost)
-		t.Tracks = append(t.Tracks, TrackTotals{Track: a.tracks[i], Delivered: delivered, Pending: pending, Lost: lost})
+		delivered, filtered, lost := track.Delivered.Load(), track.Filtered.Load(), track.Lost.Counts()
+		pending := track.Taken.Load() - delivered - filtered - Sum(lost)
+		t.Tracks = append(t.Tracks, TrackTotals{
+			Track: a.tracks[i], Delivered: delivered, Filtered: filtered, Pending: pending, Lost: lost,
+		})
 	}
 	return t
 }
