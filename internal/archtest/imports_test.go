@@ -56,6 +56,7 @@ var ground = []string{
 var layers = []layer{
 	{"cmd/...", []string{"core/...", "sdk/...", "plugins/...", "internal/..."}},
 
+	{"core/status/...", slices.Concat(ground, []string{"core/pipeline/..."})},
 	{"core/pipeline/...", slices.Concat(ground, parts, []string{"core/config/...", "core/plugin/..."})},
 	{"core/config/...", slices.Concat(ground, parts)},
 	{"core/plugin/...", slices.Concat(ground, parts)},
@@ -201,6 +202,8 @@ func TestImportRules(t *testing.T) {
 		{"core/pipeline", "sdk/wire", true},
 		{"core/pipeline", "plugins/sources/csv", false},
 		{"core/pipeline", "cmd/pipelined", false},
+		{"core/status", "core/pipeline", true},
+		{"core/pipeline", "core/status", false},
 		{"core/config", "core/telemetry", true},
 		{"core/config", "core/plugin", false},
 		{"core/config", "core/pipeline", false},
