@@ -54,6 +54,7 @@ type source struct {
 	plugin  *plugin
 	name    string
 	stream  sourceStream
+	cut     context.CancelFunc // ends the stream at once
 	flows   *flowTable
 	logger  *slog.Logger
 	ledger  *ledger
@@ -61,6 +62,7 @@ type source struct {
 	wantAck func(id uint64) // asks all tracks
 	active  chan struct{}   // holds a token after something was handed on
 	busy    atomic.Bool     // receive hands something on
+	isCut   atomic.Bool     // it did not stop in time
 
 	finished chan struct{} // closed when no job follows
 	stopOnce sync.Once
@@ -89,6 +91,21 @@ func (s *source) stop() {
 			s.logger.Debug("source cannot be asked to stop", "source", s.name, "error", err)
 		}
 	})
+}
+
+// cutOff ends the stream of a plugin that was asked to stop and does not. One whose
+// rows wait for room is not at fault.
+func (s *source) cutOff() {
+	select {
+	case <-s.finished:
+		return
+	default:
+	}
+	if !s.busy.Load() {
+		s.logger.Warn("source does not stop; it is cut off", "source", s.name)
+		s.isCut.Store(true)
+		s.cut()
+	}
 }
 
 // receive runs until the plugin has ended its stream. It returns an error when the
@@ -136,6 +153,9 @@ func (s *source) noteActive() {
 
 // ended translates the end of the stream: it is right after Finished only.
 func (s *source) ended(err error) error {
+	if s.isCut.Load() {
+		return nil
+	}
 	select {
 	case <-s.finished:
 		return nil

@@ -19,6 +19,9 @@ import (
 // processStop is how long plugins have to end after their work is done.
 const processStop = 5 * time.Second
 
+// sourcesShare is the part of the drain timeout that sources have for stopping.
+const sourcesShare = 3
+
 // Pipeline is one pipeline of a configuration.
 type Pipeline struct {
 	config   *config.Pipeline
@@ -264,6 +267,7 @@ func (p *Pipeline) conduct(s *stages) {
 	for _, src := range p.sources {
 		src.stop()
 	}
+	s.watchers.Go(func() { p.cutSources(s) })
 	<-all
 	if p.encode != nil {
 		p.encode.close()
@@ -287,6 +291,20 @@ func (p *Pipeline) conduct(s *stages) {
 		if err := src.stream.CloseSend(); err != nil {
 			p.logger.Debug("source is gone already", "source", src.name, "error", err)
 		}
+	}
+}
+
+// cutSources cuts off sources that do not stop, so that they leave time for the rest.
+func (p *Pipeline) cutSources(s *stages) {
+	timer := time.NewTimer(p.config.DrainTimeout / sourcesShare)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.ending:
+		return
+	}
+	for _, src := range p.sources {
+		src.cutOff()
 	}
 }
 

@@ -229,13 +229,15 @@ func (p *Pipeline) openSources(s *stages, launched map[*config.PluginBlock]*plug
 	}
 	for _, block := range p.config.Sources {
 		pl := launched[&block.PluginBlock]
-		stream, err := wire.OpenSource(s.flow, pl.process.Conn(), wire.SourceStart{Region: pl.region(0), Resume: p.resumeAt(block)})
+		ctx, cut := context.WithCancel(s.flow)
+		stream, err := wire.OpenSource(ctx, pl.process.Conn(), wire.SourceStart{Region: pl.region(0), Resume: p.resumeAt(block)})
 		if err != nil {
+			cut()
 			return pl.explain(err)
 		}
 		p.sources = append(p.sources, &source{
 			block: block, plugin: pl, name: block.Plugin + "." + block.Label,
-			stream: stream, flows: p.flows, logger: p.logger, ledger: newLedger(), submit: submit,
+			stream: stream, cut: cut, flows: p.flows, logger: p.logger, ledger: newLedger(), submit: submit,
 			wantAck: p.wantAck, active: make(chan struct{}, 1), finished: make(chan struct{}),
 			numbers: map[uint32]*announced{},
 		})
