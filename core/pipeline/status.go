@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"slices"
 	"time"
 
 	"github.com/pipelined/pipelined/core/delivery"
@@ -40,42 +41,13 @@ type TrackStatus struct {
 	Waiting string // why the destination cannot be told of the flows; empty: it was
 	delivery.State
 
-	Interval      time.Duration     // between checkpoints
-	Timeout       time.Duration     // of a checkpoint
-	PendingBytes  uint64            // of all pending messages; estimated where only the store has them
-	OnDisk        uint64            // pending messages that only the store has
-	OldestPending time.Duration     // how long the oldest pending message has been here
-	QueueMessages int               // waiting to be sent live
-	QueueBytes    int               // of those
-	Evicted       uint64            // messages that left the queue of live ones for the store
-	Live, Again   LaneStatus        // sent as they come; sent from the store
-	Unbound       []string          // flows that wait for the destination, with what it says
-	StuckSince    time.Time         // when a permanent error stopped it; zero: it is not stuck
-	StuckReason   string            // that error
-	Streams       map[string]uint64 // ended streams by the name of their gRPC status code
-}
-
-// LaneStatus is one way to a destination: live, or from the store.
-type LaneStatus struct {
-	Messages    uint64 // sent; each time that they were sent
-	Bytes       uint64 // of those
-	Checkpoints uint64 // asked for: of these Timed by the interval, the others by what happened
-	Timed       uint64
-	Confirmed   uint64 // answered OK
-	Late        uint64 // of these, after the timeout
-	Failures    uint64 // streams that ended without a confirmation
-	Retries     uint64 // streams that failed since the last one that was confirmed
-	Unanswered  int    // ended streams that wait for their answer
-
-	Stream         StreamStatus        // the open one
-	CheckpointTime telemetry.Durations // from the end of a stream to its answer
-}
-
-// StreamStatus is an open stream. The zero value: there is none.
-type StreamStatus struct {
-	Since    time.Time
-	Messages uint64 // sent on it
-	Bytes    uint64
+	Interval      time.Duration // between checkpoints
+	Timeout       time.Duration // of a checkpoint
+	PendingBytes  uint64        // of all pending messages; estimated where only the store has them
+	OnDisk        uint64        // pending messages that only the store has
+	OldestPending time.Duration // how long the oldest pending message has been here
+	Unbound       []string      // flows that wait for the destination, with what it says
+	StuckReason   string        // a permanent error that stopped it; empty: it is not stuck
 }
 
 // BackupStatus is the store of a pipeline on disk.
@@ -90,8 +62,6 @@ type BackupStatus struct {
 	Rotations   uint64
 	Messages    uint64 // written since the start
 	Written     uint64 // bytes of those
-	Again       uint64 // messages that had to be written again after a failed sync
-	Skipped     uint64 // messages that all tracks had confirmed before they were written
 
 	NextID      uint64
 	DurableID   uint64 // all messages up to it are durable
@@ -102,7 +72,6 @@ type BackupStatus struct {
 	OldestWaiting   time.Duration
 	Unjournaled     uint64 // confirmed messages whose confirmation is not durable yet
 	Sync            telemetry.Durations
-	FailedSyncs     uint64
 
 	Lagging      bool   // more waits for the disk than may
 	Full         bool   // the disk, or what the backup may use of it
@@ -115,32 +84,116 @@ type BackupStatus struct {
 // Status returns how the pipeline is.
 func (p *Pipeline) Status() Status {
 	p.mu.Lock()
-	s := Status{Name: p.config.Name, Phase: p.mu.phase, Err: p.mu.err}
-	tracks := p.mu.tracks
+	s := Status{Name: p.config.Name, Phase: p.mu.phase, Err: p.mu.err, Started: p.mu.started}
+	tracks, sources, store := p.mu.tracks, p.mu.sources, p.mu.store
 	p.mu.Unlock()
 	for _, t := range tracks {
-		track := TrackStatus{Name: t.delivery.Name(), Pending: t.delivery.Pending(), State: t.delivery.State()}
-		if reason := t.waiting.Load(); reason != nil {
-			track.Waiting = *reason
-		}
-		s.Tracks = append(s.Tracks, track)
+		s.Tracks = append(s.Tracks, t.status())
 	}
 	s.Flows = p.account.Totals()
+	s.Unaccounted = unaccounted(s)
+	s.AtRisk = atRisk(s.Flows, sources)
+	s.Memory = Memory{Used: p.memory.Used(), Limit: p.memory.Limit()}
+	if store != nil {
+		s.Backup = store.status(s.Tracks)
+	}
 	return s
 }
 
-// Undelivered counts what a finished pipeline received and did not deliver: by the
+func (t *track) status() TrackStatus {
+	s := TrackStatus{
+		Name: t.delivery.Name(), Pending: t.delivery.Pending(), State: t.delivery.State(),
+		Interval: t.block.Checkpoint.Interval, Timeout: t.block.Checkpoint.Timeout,
+		OnDisk: t.delivery.OnDisk(), OldestPending: t.delivery.OldestPending(),
+	}
+	if sent := s.Live.Messages + s.Again.Messages; sent > 0 {
+		s.PendingBytes = uint64(float64(s.Pending) * float64(s.Live.Bytes+s.Again.Bytes) / float64(sent))
+	}
+	if reason := t.waiting.Load(); reason != nil {
+		s.Waiting = *reason
+	}
+	if !s.StuckSince.IsZero() && s.LastError != nil {
+		s.StuckReason = s.LastError.Text()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.Unbound = slices.Clone(t.mu.unbound)
+	return s
+}
+
+// atRisk returns what was received and is neither refused nor accepted.
+func atRisk(flows []telemetry.FlowTotals, sources []*source) AtRisk {
+	var risk AtRisk
+	for _, f := range flows {
+		risk.Rows += f.Open()
+	}
+	for _, src := range sources {
+		if since := src.ledger.oldest(); !since.IsZero() {
+			risk.Oldest = max(risk.Oldest, time.Since(since))
+		}
+	}
+	return risk
+}
+
+// status returns how the store is, for these tracks.
+func (s *store) status(tracks []TrackStatus) *BackupStatus {
+	stats, state := s.backup.Stats(), s.manager.State()
+	out := &BackupStatus{
+		Dir: s.dir, Files: stats.Segments, Kept: stats.Kept, Finished: stats.Finished,
+		Bytes: stats.Bytes, ActiveBytes: stats.Active, Rotations: stats.Finished,
+		Messages: state.Messages, Written: state.Bytes,
+		NextID: stats.NextID, DurableID: state.DurableID, CommittedID: s.committed(stats.NextID),
+		WaitingMessages: state.Waiting.Messages, WaitingBytes: state.Waiting.Bytes,
+		OldestWaiting: state.OldestWaiting, Unjournaled: state.Unjournaled, Sync: state.Sync,
+		Lagging: state.Lagging, Full: state.Full, TroubleSince: state.TroubleSince,
+		Dropped: state.Dropped, DeadLetters: s.letters.Count(),
+	}
+	if state.Trouble != nil {
+		out.Trouble = state.Trouble.Error()
+	}
+	for _, t := range tracks {
+		if t.Pending > 0 {
+			out.Unconfirmed = stats.Segments
+		}
+	}
+	return out
+}
+
+// committed returns the id up to which every track has confirmed everything.
+func (s *store) committed(next uint64) uint64 {
+	committed := next - 1
+	for _, track := range s.tracks {
+		if missing := s.manager.Missing(track); !missing.Empty() {
+			committed = min(committed, missing.First()-1)
+		}
+	}
+	return committed
+}
+
+// Undelivered counts what a finished pipeline received and did not accept: by the
 // flows whose source can be read again, and by all others.
 func (p *Pipeline) Undelivered() (replayable, gone uint64) {
 	for _, f := range p.account.Totals() {
-		open := f.Received - f.Accepted - telemetry.Sum(f.Refused)
 		if p.isReplayable(f) {
-			replayable += open
+			replayable += f.Open()
 		} else {
-			gone += open
+			gone += f.Open()
 		}
 	}
 	return replayable, gone
+}
+
+// Kept counts the messages that a finished pipeline has in its backup for the track
+// that has most of them to come.
+func (p *Pipeline) Kept() uint64 {
+	if p.store == nil {
+		return 0
+	}
+	most := uint64(0)
+	for _, t := range p.tracks {
+		most = max(most, t.delivery.OnDisk())
+	}
+	return most
 }
 
 // Lost counts the rows that sources lost and that destinations will never get.
@@ -155,10 +208,10 @@ func (p *Pipeline) Lost() uint64 {
 	return n
 }
 
-// Unaccounted returns how far, over all tracks, the pending messages of the account
-// are from those that are found when every batch is looked at. It must be 0.
-func (p *Pipeline) Unaccounted() uint64 {
-	s := p.Status()
+// unaccounted returns how far, over all tracks, the pending messages of the account
+// are from those that are found when every batch is looked at. While data flows the
+// two are of different moments; at the end it must be 0.
+func unaccounted(s Status) uint64 {
 	n := uint64(0)
 	for i, track := range s.Tracks {
 		pending := uint64(0)
