@@ -169,19 +169,8 @@ func (l *loader) checkPipeline(p *Pipeline, b *hclsyntax.Block, assetReadable bo
 		}
 	}
 	slices.Sort(p.DependsOn)
-	if p.Backup != nil {
-		l.checkBackup(p)
-	}
 	if len(p.Rules) > 0 {
 		l.refuseRules(p)
-	}
-}
-
-// checkBackup reports a backup that nothing can fill.
-func (l *loader) checkBackup(p *Pipeline) {
-	if p.Encoder == nil {
-		l.error(p.Backup.Range, "Backup without encoder",
-			`The backup stores encoded messages. Add an encoder block, such as: encoder "ingestion_config" {}.`)
 	}
 }
 

@@ -139,7 +139,18 @@ func (l *loader) loadPipeline(ctx context.Context, b *hclsyntax.Block) *Pipeline
 	}
 	_, readable := d.body.Attributes["asset"]
 	l.checkPipeline(p, b, readable)
+	if p.Backup != nil && p.Encoder == nil {
+		p.Encoder = l.impliedEncoder(ctx, p.Backup.Range, s)
+	}
 	return p
+}
+
+// impliedEncoder returns the encoder of a pipeline whose transports need none but
+// whose backup does.
+func (l *loader) impliedEncoder(ctx context.Context, at hcl.Range, s *scope) *Encoder {
+	file, _ := hclsyntax.ParseConfig([]byte("encoder \"ingestion_config\" {}"), at.Filename, at.Start)
+	block := file.Body.(*hclsyntax.Body).Blocks[0]
+	return l.loadEncoder(ctx, block, s)
 }
 
 // appendPart appends what could be read.
