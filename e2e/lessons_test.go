@@ -580,6 +580,7 @@ func TestClientInAnOutage(t *testing.T) {
 	address := freeAddress(t)
 	hcl := fmt.Sprintf(`
 pipeline "receiver" {
+  asset = "gateway"
   source "sift" "in" {
     listen = %q
   }

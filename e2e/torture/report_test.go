@@ -95,6 +95,12 @@ func (t *total) killed() int {
 	return t.kills()
 }
 
+func (t *total) failed() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.problems
+}
+
 // print writes the matrix as Markdown.
 func (t *total) print(out io.Writer) {
 	t.mu.Lock()

@@ -192,9 +192,12 @@ func (s *scenario) run() {
 	}
 }
 
-// complete reports whether a finite source has nothing left.
+// complete reports whether the source has nothing left.
 func (s *scenario) complete() bool {
-	if s.host == nil || !s.host.hasEnded() || s.client != nil {
+	if s.client != nil {
+		return s.client.finished()
+	}
+	if s.host == nil || !s.host.hasEnded() {
 		return false
 	}
 	return !s.host.asked && s.host.cmd.ProcessState.ExitCode() == exitOK
@@ -215,7 +218,7 @@ func (s *scenario) turn(m mode) {
 // awaitRows waits until rows arrive at the destination that were sent after now.
 func (s *scenario) awaitRows() bool {
 	before := s.weather.messages.Load()
-	return s.await("no rows arrive", func() bool { return s.weather.messages.Load() > before })
+	return s.await("no rows arrive", func() bool { return s.weather.messages.Load() > before || s.complete() }) && !s.complete()
 }
 
 // await waits for what the step needs; it is no error if the host ends instead.
