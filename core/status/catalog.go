@@ -62,7 +62,7 @@ func pipelineMetrics() []metric[Pipeline] {
 		m("at_risk_oldest_seconds", gauge, "Time that the oldest of them has been here.", func(p Pipeline) float64 { return seconds(p.AtRisk.Oldest) }),
 		m("memory_used_bytes", gauge, "Payload in memory.", func(p Pipeline) float64 { return float64(p.Memory.Used) }),
 		m("memory_limit_bytes", gauge, "Payload that may be in memory.", func(p Pipeline) float64 { return float64(p.Memory.Limit) }),
-		m("unaccounted_messages", gauge, "Messages by which the account differs from what is there. Must be 0.", func(p Pipeline) float64 { return float64(p.Unaccounted) }),
+		m("unaccounted_messages", gauge, "Messages by which the account differs from what is there. 0 when nothing moves.", func(p Pipeline) float64 { return float64(p.Unaccounted) }),
 	}
 }
 
@@ -91,6 +91,7 @@ func accountMetrics() []metric[FlowTrack] {
 	return []metric[FlowTrack]{
 		m("messages_delivered_total", counter, "Messages that the destination has confirmed.", func(t FlowTrack) uint64 { return t.Delivered }),
 		m("messages_pending", gauge, "Messages that it has not confirmed.", func(t FlowTrack) uint64 { return t.Pending }),
+		m("messages_filtered_total", counter, "Messages that are not meant for it.", func(t FlowTrack) uint64 { return t.Filtered }),
 		m("messages_lost_total", counter, "Messages that it will never get.", func(t FlowTrack) uint64 { return telemetry.Sum(t.Lost) }),
 	}
 }
@@ -160,8 +161,6 @@ func backupMetrics() []metric[Backup] {
 		m("messages_sent_to_backup_total", counter, "Messages that were written.", func(b Backup) float64 { return float64(b.Messages) }),
 		m("old_messages_failed_adding_to_backup_total", counter, "Messages that were deleted or not stored for want of room.", func(b Backup) float64 { return float64(b.Dropped) }),
 		m("backups_bytes_written_total", counter, "Size of the messages that were written.", func(b Backup) float64 { return float64(b.Written) }),
-		m("backups_messages_written_again_total", counter, "Messages that had to be written again after a failed sync.", func(b Backup) float64 { return float64(b.Again) }),
-		m("backups_messages_skipped_total", counter, "Messages that every destination had confirmed before they were written.", func(b Backup) float64 { return float64(b.Skipped) }),
 		m("backups_rotations_total", counter, "Files that were ended and followed by a new one.", func(b Backup) float64 { return float64(b.Rotations) }),
 		m("backups_files", gauge, "Files on disk.", func(b Backup) float64 { return float64(b.Files) }),
 		m("backups_files_kept", gauge, "Of these, those that are confirmed and kept (retain).", func(b Backup) float64 { return float64(b.Kept) }),
@@ -173,7 +172,6 @@ func backupMetrics() []metric[Backup] {
 		m("backups_durable_message_id", gauge, "Id up to which all messages are durable.", func(b Backup) float64 { return float64(b.DurableID) }),
 		m("backups_committed_message_id", gauge, "Id up to which every destination has confirmed all messages.", func(b Backup) float64 { return float64(b.CommittedID) }),
 		m("backups_unjournaled_confirmations", gauge, "Confirmed messages that would be sent again after a crash.", func(b Backup) float64 { return float64(b.Unjournaled) }),
-		m("backups_failed_syncs_total", counter, "Syncs that failed.", func(b Backup) float64 { return float64(b.FailedSyncs) }),
 		m("backups_sync_last_seconds", gauge, "Time that the last sync took.", func(b Backup) float64 { return seconds(b.Sync.Last) }),
 		m("backups_sync_max_seconds", gauge, "Time that the longest sync took.", func(b Backup) float64 { return seconds(b.Sync.Max) }),
 		m("backups_lagging", gauge, "1 when more waits for the disk than may.", func(b Backup) float64 { return truth(b.Lagging) }),

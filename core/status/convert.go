@@ -3,6 +3,7 @@ package status
 import (
 	"time"
 
+	"github.com/pipelined/pipelined/core/delivery"
 	"github.com/pipelined/pipelined/core/pipeline"
 	"github.com/pipelined/pipelined/core/telemetry"
 )
@@ -59,7 +60,9 @@ func convertFlow(t telemetry.FlowTotals) Flow {
 		Tracks: []FlowTrack{},
 	}
 	for _, track := range t.Tracks {
-		f.Tracks = append(f.Tracks, FlowTrack{Track: track.Track, Delivered: track.Delivered, Pending: track.Pending, Lost: track.Lost})
+		f.Tracks = append(f.Tracks, FlowTrack{
+			Track: track.Track, Delivered: track.Delivered, Filtered: track.Filtered, Pending: track.Pending, Lost: track.Lost,
+		})
 	}
 	return f
 }
@@ -72,6 +75,7 @@ func (f *Flow) add(other Flow) {
 	f.Dropped = sumOf(f.Dropped, other.Dropped)
 	for i, t := range other.Tracks {
 		f.Tracks[i].Delivered += t.Delivered
+		f.Tracks[i].Filtered += t.Filtered
 		f.Tracks[i].Pending += t.Pending
 		f.Tracks[i].Lost = sumOf(f.Tracks[i].Lost, t.Lost)
 	}
@@ -96,7 +100,7 @@ func convertTrack(t pipeline.TrackStatus, now time.Time) Track {
 	track := Track{
 		Name: t.Name, Pending: t.Pending, PendingBytes: t.PendingBytes, OnDisk: t.OnDisk,
 		OldestPending: Seconds(t.OldestPending),
-		QueueMessages: t.QueueMessages, QueueBytes: t.QueueBytes, Evicted: t.Evicted,
+		QueueMessages: t.Queue.Messages, QueueBytes: t.Queue.Bytes, Evicted: t.Evicted,
 		Live: convertLane(t.Live, now), Again: convertLane(t.Again, now),
 		Waiting: t.Waiting, StuckSince: t.StuckSince, StuckReason: t.StuckReason,
 		Unbound: t.Unbound, Streams: t.Streams, Paths: t.Paths, FileCount: t.FileCount,
@@ -111,7 +115,7 @@ func convertTrack(t pipeline.TrackStatus, now time.Time) Track {
 	return track
 }
 
-func convertLane(l pipeline.LaneStatus, now time.Time) Lane {
+func convertLane(l delivery.LaneState, now time.Time) Lane {
 	return Lane{
 		Messages: l.Messages, Bytes: l.Bytes,
 		Checkpoints: l.Checkpoints, Timed: l.Timed, Confirmed: l.Confirmed, Late: l.Late,
@@ -146,10 +150,9 @@ func convertBackup(b *pipeline.BackupStatus) *Backup {
 	return &Backup{
 		Dir: b.Dir, Files: b.Files, Unconfirmed: b.Unconfirmed, Kept: b.Kept, Finished: b.Finished,
 		Bytes: b.Bytes, ActiveBytes: b.ActiveBytes, Rotations: b.Rotations, Messages: b.Messages, Written: b.Written,
-		Again: b.Again, Skipped: b.Skipped,
 		NextID: b.NextID, DurableID: b.DurableID, CommittedID: b.CommittedID,
 		WaitingMessages: b.WaitingMessages, WaitingBytes: b.WaitingBytes, OldestWaiting: Seconds(b.OldestWaiting),
-		Unjournaled: b.Unjournaled, Sync: convertDurations(b.Sync), FailedSyncs: b.FailedSyncs,
+		Unjournaled: b.Unjournaled, Sync: convertDurations(b.Sync),
 		Lagging: b.Lagging, Full: b.Full, Trouble: b.Trouble, TroubleSince: b.TroubleSince,
 		Dropped: b.Dropped, DeadLetters: b.DeadLetters,
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/pipelined/pipelined/core/channel"
+	"github.com/pipelined/pipelined/core/delivery"
 	"github.com/pipelined/pipelined/core/pipeline"
 	"github.com/pipelined/pipelined/core/telemetry"
 	"github.com/pipelined/pipelined/sdk"
@@ -74,11 +76,11 @@ func full() pipeline.Status {
 	h := telemetry.NewHistogram(time.Millisecond, time.Second)
 	h.Observe(time.Microsecond)
 	h.Observe(time.Minute)
-	lane := func(base uint64) pipeline.LaneStatus {
-		return pipeline.LaneStatus{
+	lane := func(base uint64) delivery.LaneState {
+		return delivery.LaneState{
 			Messages: base + 1, Bytes: base + 2, Checkpoints: base + 20, Timed: base + 3, Confirmed: base + 4,
 			Late: base + 5, Failures: base + 6, Retries: base + 7, Unanswered: 2,
-			Stream:         pipeline.StreamStatus{Since: time.Now().Add(-time.Minute), Messages: base + 8, Bytes: base + 9},
+			Stream:         delivery.StreamState{Since: time.Now().Add(-time.Minute), Messages: base + 8, Bytes: base + 9},
 			CheckpointTime: h.Durations(),
 		}
 	}
@@ -89,7 +91,7 @@ func full() pipeline.Status {
 		Flows: []telemetry.FlowTotals{
 			{
 				Name: "imu", Received: 100, Accepted: 80, Refused: map[string]uint64{"too long": 7}, Dropped: map[string]uint64{"overrun": 1},
-				Tracks: []telemetry.TrackTotals{{Track: "sift.main", Delivered: 60, Pending: 18, Lost: map[string]uint64{"poison": 2}}},
+				Tracks: []telemetry.TrackTotals{{Track: "sift.main", Delivered: 60, Filtered: 1, Pending: 18, Lost: map[string]uint64{"poison": 2}}},
 			},
 			{
 				Name: "gps", Origin: sdk.Origin{Asset: "car", ClientKey: "car-1", Run: "r"}, Received: 5, Accepted: 5,
@@ -98,21 +100,24 @@ func full() pipeline.Status {
 		},
 		Tracks: []pipeline.TrackStatus{{
 			Name: "sift.main", Pending: 18, Interval: time.Second, Timeout: time.Second, PendingBytes: 1800, OnDisk: 10, OldestPending: 5 * time.Minute,
-			QueueMessages: 8, QueueBytes: 800, Evicted: 4, Live: lane(100), Again: lane(200),
-			Unbound:    []string{"gps: other type"},
-			StuckSince: time.Now().Add(-time.Minute), StuckReason: "PERMISSION_DENIED: no",
-			Streams: map[string]uint64{"OK": 9, "UNAVAILABLE": 4, "NEW": 1},
+			Unbound:     []string{"gps: other type"},
+			StuckReason: "PERMISSION_DENIED: no",
+			State: delivery.State{
+				Evicted: 4, Queue: channel.Size{Messages: 8, Bytes: 800}, Live: lane(100), Again: lane(200),
+				StuckSince: time.Now().Add(-time.Minute),
+				LastError:  sdk.AsError(errors.New("connection refused")),
+				Streams:    map[string]uint64{"OK": 9, "UNAVAILABLE": 4, "NEW": 1},
+				Paths:      []string{"/lake/a"}, FileCount: 12,
+			},
 		}},
 		Backup: &pipeline.BackupStatus{
 			Dir: "/data/stand/backups", Files: 4, Unconfirmed: 2, Kept: 1, Finished: 30, Bytes: 5000, ActiveBytes: 500, Rotations: 33,
-			Messages: 90, Written: 9000, Again: 6, Skipped: 8, FailedSyncs: 1, NextID: 1000, DurableID: 990, CommittedID: 950,
+			Messages: 90, Written: 9000, NextID: 1000, DurableID: 990, CommittedID: 950,
 			WaitingMessages: 9, WaitingBytes: 900, OldestWaiting: 3 * time.Second, Unjournaled: 11, Sync: h.Durations(),
 			Lagging: true, Full: true, Trouble: "no space left on device", TroubleSince: time.Now().Add(-time.Minute),
 			Dropped: 2, DeadLetters: 1,
 		},
 	}
-	s.Tracks[0].LastError = sdk.AsError(errors.New("connection refused"))
-	s.Tracks[0].Paths, s.Tracks[0].FileCount = []string{"/lake/a"}, 12
 	return s
 }
 

@@ -68,6 +68,7 @@ func TestMetrics(t *testing.T) {
 		"messages_dropped_by_source_total{flow=imu,pipeline=stand}":                         1,
 		"messages_delivered_total{flow=imu,pipeline=stand,track=sift.main}":                 60,
 		"messages_pending{flow=imu,pipeline=stand,track=sift.main}":                         18,
+		"messages_filtered_total{flow=imu,pipeline=stand,track=sift.main}":                  1,
 		"messages_lost_total{flow=imu,pipeline=stand,track=sift.main}":                      2,
 		"messages_sent_total{lane=live,pipeline=stand,track=sift.main}":                     101,
 		"messages_sent_total{lane=again,pipeline=stand,track=sift.main}":                    201,

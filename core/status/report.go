@@ -114,6 +114,7 @@ const (
 type FlowTrack struct {
 	Track     string            `json:"track"`
 	Delivered uint64            `json:"delivered"`
+	Filtered  uint64            `json:"filtered,omitempty"` // not meant for this destination
 	Pending   uint64            `json:"pending"`
 	Lost      map[string]uint64 `json:"lost,omitempty"` // by reason
 }
@@ -193,8 +194,6 @@ type Backup struct {
 	Rotations       uint64    `json:"rotations"`
 	Messages        uint64    `json:"messages_written"`
 	Written         uint64    `json:"bytes_written"`
-	Again           uint64    `json:"messages_written_again"`
-	Skipped         uint64    `json:"messages_skipped"`
 	NextID          uint64    `json:"next_id"`
 	DurableID       uint64    `json:"durable_id"`
 	CommittedID     uint64    `json:"committed_id"`
@@ -203,7 +202,6 @@ type Backup struct {
 	OldestWaiting   Seconds   `json:"oldest_waiting_seconds"`
 	Unjournaled     uint64    `json:"unjournaled_confirmations"`
 	Sync            Durations `json:"sync"`
-	FailedSyncs     uint64    `json:"failed_syncs"`
 	Lagging         bool      `json:"lagging"`
 	Full            bool      `json:"full"`
 	Trouble         string    `json:"trouble,omitempty"`

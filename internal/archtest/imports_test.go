@@ -56,7 +56,7 @@ var ground = []string{
 var layers = []layer{
 	{"cmd/...", []string{"core/...", "sdk/...", "plugins/...", "internal/..."}},
 
-	{"core/status/...", slices.Concat(ground, []string{"core/pipeline/..."})},
+	{"core/status/...", slices.Concat(ground, []string{"core/pipeline/...", "core/delivery/..."})},
 	{"core/pipeline/...", slices.Concat(ground, parts, []string{"core/config/...", "core/plugin/..."})},
 	{"core/config/...", slices.Concat(ground, parts)},
 	{"core/plugin/...", slices.Concat(ground, parts)},
