@@ -248,6 +248,7 @@ func (l *lane) giveUp() {
 			i.batch.Release()
 		}
 	}
+	l.mu.owned = checkpoint.Set{} // the store has it, and the next run sends it
 	for _, e := range l.mu.entries {
 		e.batch.Release()
 	}

@@ -105,6 +105,13 @@ func (t *Track) Unclaim(b *Batch) {
 	t.endClaim(b)
 }
 
+// Leave takes a batch out of the account that never was in the store, as far as it is
+// not confirmed. Run has ended.
+func (t *Track) Leave(b *Batch) {
+	open := t.store.Unconfirmed(b.Ids)
+	t.account(b.Flow).Taken.Add(-open.Count())
+}
+
 func (t *Track) endClaim(b *Batch) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -184,9 +184,7 @@ func (a *admitter) keepOnDisk(ctx context.Context, j job, b *delivery.Batch) err
 		return err
 	}
 	claim(a.tracks, b)
-	b.Retain()
-	if err := a.store.manager.Push(ctx, batch); err != nil {
-		b.Release()
+	if err := a.store.push(ctx, batch); err != nil {
 		for _, t := range a.tracks {
 			t.delivery.Unclaim(b)
 		}

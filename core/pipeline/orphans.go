@@ -39,7 +39,7 @@ func (s *store) placeOrphan(c backup.OrphanChunk) (backup.Meta, error) {
 		if meta.Flow != 0 {
 			return meta, backup.ErrLeave // two flows of that name: it could be either's
 		}
-		number, err := s.flowNumber(delivery.NewFlow(*def, s.before, len(s.tracks)))
+		number, err := s.flowNumber(delivery.NewFlow(*def, s.before(), len(s.tracks)))
 		if err != nil {
 			return meta, err
 		}

@@ -165,6 +165,7 @@ func (p *Pipeline) closeStore(s *stages) {
 		}
 	}
 	p.store.close(positions)
+	p.store.leave(p.tracks)
 }
 
 // fail notes the first failure and begins the end of the run.

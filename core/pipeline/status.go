@@ -77,6 +77,9 @@ type BackupStatus struct {
 	Full         bool   // the disk, or what the backup may use of it
 	Trouble      string // what keeps it from writing; empty: nothing does
 	TroubleSince time.Time
+	Again        uint64 // messages that had to be written again after a failed sync
+	Skipped      uint64 // messages that all tracks had confirmed before they were written
+	FailedSyncs  uint64
 	Dropped      uint64 // messages that were deleted or not stored for want of room
 	DeadLetters  uint64 // messages that a destination refused for good
 }
@@ -146,6 +149,7 @@ func (s *store) status(tracks []TrackStatus) *BackupStatus {
 		WaitingMessages: state.Waiting.Messages, WaitingBytes: state.Waiting.Bytes,
 		OldestWaiting: state.OldestWaiting, Unjournaled: state.Unjournaled, Sync: state.Sync,
 		Lagging: state.Lagging, Full: state.Full, TroubleSince: state.TroubleSince,
+		Again: state.Again, Skipped: state.Skipped, FailedSyncs: state.FailedSyncs,
 		Dropped: state.Dropped, DeadLetters: s.letters.Count(),
 	}
 	if state.Trouble != nil {
@@ -190,8 +194,9 @@ func (p *Pipeline) Kept() uint64 {
 		return 0
 	}
 	most := uint64(0)
-	for _, t := range p.tracks {
-		most = max(most, t.delivery.OnDisk())
+	for _, track := range p.store.tracks {
+		missing := p.store.backup.Missing(track)
+		most = max(most, missing.Count())
 	}
 	return most
 }

@@ -42,9 +42,9 @@ type store struct {
 	tracks  []string
 	format  string // of the messages
 	logger  *slog.Logger
-	resume  map[string][]byte // positions of the sources at the start
-	firstID uint64            // ids below are of earlier runs
-	before  *telemetry.Flow   // their account
+	resume  map[string][]byte      // positions of the sources at the start
+	firstID uint64                 // ids below are of earlier runs
+	before  func() *telemetry.Flow // their account, opened when first needed
 
 	drop     func(*delivery.Flow, checkpoint.Set) // tells the tracks what is lost
 	register func(*delivery.Flow)                 // makes a flow of an earlier run known to the destinations
@@ -56,6 +56,7 @@ type store struct {
 		earlier   map[string]*delivery.Flow // by definition
 		bindings  map[sdk.Binding]uint32
 		confirmed []checkpoint.Set // by each track, since the start
+		unsafe    map[*stored]struct{}
 	}
 }
 
@@ -83,7 +84,9 @@ func (p *Pipeline) openStore() error {
 	}
 	s.mu.numbers, s.mu.flows = map[*delivery.Flow]uint32{}, map[uint32]*delivery.Flow{}
 	s.mu.earlier, s.mu.bindings = map[string]*delivery.Flow{}, map[sdk.Binding]uint32{}
+	s.mu.unsafe = map[*stored]struct{}{}
 	s.mu.confirmed = make([]checkpoint.Set, len(place.Tracks))
+	s.before = sync.OnceValue(func() *telemetry.Flow { return p.account.Flow(sdk.Origin{}, storedBefore) })
 	p.store = s
 	if err := refuseStrangers(place, recovered); err != nil {
 		return err
@@ -95,7 +98,7 @@ func (p *Pipeline) openStore() error {
 	s.report(recovered)
 	s.adoptOrphans(recovered.Orphans)
 	s.firstID = b.Stats().NextID
-	s.openAccount(p.account, recovered)
+	s.openAccount(recovered)
 	s.manager = manager.New(b, manager.Settings{
 		Queue: channel.Size{Messages: p.config.Queues.Backup, Bytes: p.memory.Limit() / 2},
 		Block: p.config.Queues.OnBackupLag == config.LagBlock,
@@ -150,17 +153,19 @@ func (s *store) report(r backup.Recovered) {
 }
 
 // openAccount notes what each track has from before.
-func (s *store) openAccount(account *telemetry.Account, r backup.Recovered) {
-	s.before = account.Flow(sdk.Origin{}, storedBefore)
+func (s *store) openAccount(r backup.Recovered) {
 	for i, track := range s.tracks {
 		var lost checkpoint.Set
 		for ids := range r.Lost.Ranges() {
 			lost.AddSet(s.backup.Unconfirmed(track, ids))
 		}
 		missing := s.backup.Missing(track)
-		s.before.Tracks[i].Taken.Add(missing.Count() + lost.Count())
+		if missing.Empty() && lost.Empty() {
+			continue
+		}
+		s.before().Tracks[i].Taken.Add(missing.Count() + lost.Count())
 		if !lost.Empty() {
-			s.before.Tracks[i].Lost.Add("not readable in the backup", lost.Count())
+			s.before().Tracks[i].Lost.Add("not readable in the backup", lost.Count())
 		}
 	}
 }
@@ -207,6 +212,43 @@ type stored struct {
 func (b *stored) Meta() backup.Meta { return b.meta }
 
 func (b *stored) Body() []byte { return b.Encoded.Bytes() }
+
+// Safe notes that nothing can lose the batch any more.
+func (b *stored) Safe() {
+	b.store.mu.Lock()
+	delete(b.store.mu.unsafe, b)
+	b.store.mu.Unlock()
+	b.Batch.Safe()
+}
+
+// push hands a batch to the disk. The tracks have claimed it.
+func (s *store) push(ctx context.Context, b *stored) error {
+	s.mu.Lock()
+	s.mu.unsafe[b] = struct{}{}
+	s.mu.Unlock()
+	b.Retain()
+	err := s.manager.Push(ctx, b)
+	if err != nil {
+		b.Release()
+		s.mu.Lock()
+		delete(s.mu.unsafe, b)
+		s.mu.Unlock()
+	}
+	return err
+}
+
+// leave takes what was never stored out of the accounts of tracks that are over: it
+// was not accepted, and nothing has it any more.
+func (s *store) leave(tracks []*track) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for b := range s.mu.unsafe {
+		for _, t := range tracks {
+			t.delivery.Leave(b.Batch)
+		}
+	}
+	clear(s.mu.unsafe)
+}
 
 // Confirmed reports whether every track has confirmed the batch.
 func (b *stored) Confirmed() bool {
@@ -278,7 +320,7 @@ func (s *store) flowOf(id uint64, number uint32, definition []byte) *delivery.Fl
 	if f := s.mu.earlier[string(definition)]; f != nil {
 		return f
 	}
-	f := delivery.NewFlow(sdk.Flow{Name: "(definition is not readable)"}, s.before, len(s.tracks))
+	f := delivery.NewFlow(sdk.Flow{Name: "(definition is not readable)"}, s.before(), len(s.tracks))
 	if def, err := wire.UnmarshalFlow(definition); err == nil && len(definition) > 0 {
 		f.Flow = *def
 		s.register(f)
@@ -296,7 +338,7 @@ func (s *store) lost(losses []backup.Loss) {
 		flow := s.mu.flows[l.Flow]
 		s.mu.Unlock()
 		if flow == nil {
-			flow = delivery.NewFlow(sdk.Flow{Name: storedBefore}, s.before, len(s.tracks))
+			flow = delivery.NewFlow(sdk.Flow{Name: storedBefore}, s.before(), len(s.tracks))
 		}
 		s.logger.Error("messages were dropped from the full backup", "flow", flow.Flow.Name, "ids", l.Ids.String())
 		s.drop(flow, l.Ids)

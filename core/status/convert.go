@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/pipelined/pipelined/core/delivery"
+	"github.com/pipelined/pipelined/core/delivery"
 	"github.com/pipelined/pipelined/core/pipeline"
 	"github.com/pipelined/pipelined/core/telemetry"
 )
