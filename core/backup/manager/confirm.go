@@ -20,6 +20,7 @@ type confirmations struct {
 	pending   map[string]*checkpoint.Set // of these, not in the journal
 	cursors   map[string]cursor          // of batches that were not stored, to be noted
 	lost      checkpoint.Set             // since the start
+	gone      checkpoint.Set             // of these, could not be read, and the backup must be told
 	told      uint64                     // number of confirmations
 	journaled uint64                     // of these, in the journal
 	changed   chan struct{}              // closed when journaled or fault changes
@@ -68,14 +69,16 @@ func setOf(sets map[string]*checkpoint.Set, track string) *checkpoint.Set {
 }
 
 // Confirm notes that a track has confirmed ids, stored or not, and returns those of
-// them that it had not confirmed before and that are not lost. It waits for nothing;
-// that confirmations are in the journal is what Flush waits for.
+// them that it had not confirmed before and that are not lost. Ids that were never
+// given out count for nothing. It waits for nothing; that confirmations are in the
+// journal is what Flush waits for.
 func (m *Manager) Confirm(track string, ids checkpoint.Set) (fresh checkpoint.Set) {
-	given := m.backup.Stats().NextID // ids from it on are no messages
+	given := checkpoint.SetOf(checkpoint.Range{First: 1, Last: max(1, m.backup.Stats().NextID-1)})
+	given.RemoveSet(m.leases.unused())
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c := &m.mu.confirmations
-	ids = ids.Within(checkpoint.Range{First: 1, Last: max(1, given-1)})
+	ids = intersection(ids, given)
 	ids.RemoveSet(*setOf(c.confirmed, track))
 	ids.RemoveSet(c.lost)
 	for r := range ids.Ranges() {
@@ -90,6 +93,14 @@ func (m *Manager) Confirm(track string, ids checkpoint.Set) (fresh checkpoint.Se
 	m.journal.signal()
 	m.skim.signal()
 	return fresh
+}
+
+func intersection(a, b checkpoint.Set) checkpoint.Set {
+	var both checkpoint.Set
+	for r := range b.Ranges() {
+		both.AddSet(a.Within(r))
+	}
+	return both
 }
 
 // Missing returns the ids that are stored, on disk or in memory, and that a track has
@@ -142,7 +153,7 @@ func (m *Manager) nextJournal(last time.Time, hurry bool) (anything bool, wait t
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c := &m.mu.confirmations
-	if len(c.pending) == 0 && len(c.cursors) == 0 {
+	if len(c.pending) == 0 && len(c.cursors) == 0 && c.gone.Empty() {
 		return false, -1
 	}
 	now := time.Now()
@@ -161,8 +172,8 @@ func (m *Manager) journalOnce() {
 	defer m.journaling.Unlock()
 	m.mu.Lock()
 	c := &m.mu.confirmations
-	told, cursors := c.told, c.cursors
-	c.cursors = make(map[string]cursor)
+	told, cursors, gone := c.told, c.cursors, c.gone
+	c.cursors, c.gone = make(map[string]cursor), checkpoint.Set{}
 	pending := make(map[string]checkpoint.Set, len(c.pending))
 	for track, ids := range c.pending {
 		pending[track] = ids.Clone()
@@ -174,6 +185,9 @@ func (m *Manager) journalOnce() {
 		if err := m.backup.Advance(source, at.id, at.position); err != nil {
 			errs = append(errs, err)
 		}
+	}
+	if !gone.Empty() {
+		errs = append(errs, m.backup.Lose(gone))
 	}
 	for track, ids := range pending {
 		if err := m.backup.Confirm(track, ids); err != nil {

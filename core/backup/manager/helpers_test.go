@@ -128,6 +128,9 @@ func openBench(t require.TestingT, fsys vfs.FS, opts backup.Options, s Settings)
 func (x *bench) run() *bench {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	x.cancel = cancel
+	if t, ok := x.t.(*testing.T); ok {
+		t.Cleanup(func() { cancel(nil) }) // after a failure
+	}
 	go func() { x.ran <- x.m.Run(ctx) }()
 	return x
 }
@@ -290,5 +293,3 @@ func within(d time.Duration) Settings { return Settings{Sync: Sync{Within, d}} }
 func always() Settings { return Settings{Sync: Sync{Mode: Always}} }
 
 func rotate() Settings { return Settings{Sync: Sync{Mode: Rotate}} }
-
-var _ = testing.Short

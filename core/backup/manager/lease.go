@@ -66,6 +66,13 @@ func (l *leases) try(n uint64) (checkpoint.Range, <-chan struct{}) {
 	return checkpoint.Range{}, l.mu.fetching
 }
 
+// unused returns the ids that were not given out.
+func (l *leases) unused() checkpoint.Set {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return checkpoint.SetOf(l.mu.have...)
+}
+
 // left returns how many ids are there. mu is held.
 func (l *leases) left() uint64 {
 	n := uint64(0)

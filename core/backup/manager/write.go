@@ -288,9 +288,11 @@ func (m *Manager) notRead(want checkpoint.Set, failure error) {
 	for e := range m.mu.tail.overlapping(want) {
 		if e.stage == waiting {
 			losses = append(losses, backup.Loss{Flow: e.meta.Flow, Ids: checkpoint.SetOf(e.meta.Ids)})
+			m.mu.confirmations.gone.Add(e.meta.Ids)
 		}
 	}
 	m.lose(losses, &x)
+	m.journal.signal()
 	if failure != nil {
 		m.works(&m.mu.writeFault, &x)
 	}
