@@ -221,7 +221,7 @@ func (a *adoption) settle(all bool) error {
 	b.note.Lock()
 	defer b.note.Unlock()
 	b.mu.Lock()
-	b.mu.facts.adopt(a.orphan.Segment, a.bytes)
+	noteIn(b.mu.facts.adopted, a.orphan.Segment, a.bytes)
 	if i, found := b.segmentNumbered(a.orphan.Segment); found && all {
 		s := b.mu.segments[i]
 		s.orphans = slices.DeleteFunc(slices.Clone(s.orphans), func(o Orphan) bool { return o == a.orphan })

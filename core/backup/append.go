@@ -130,7 +130,7 @@ func (b *Backup) store(meta Meta, body []byte, lost *[]Loss) error {
 		if !errors.Is(err, ErrFull) || full > 1 || b.opts.OnFull != DropOldest {
 			return err
 		}
-		dropped, dropErr := b.dropOldest()
+		dropped, dropErr := b.dropOldest(meta.Ids)
 		*lost = append(*lost, dropped...)
 		if dropErr != nil {
 			return errors.Join(err, dropErr)
@@ -160,7 +160,21 @@ func (b *Backup) put(e entry, body []byte, need int64) error {
 		return nil
 	}
 	// The files end with something unknown: they are finished at the last good chunk.
+	b.measure(w)
 	return errors.Join(b.retire(), fmt.Errorf("write segment %s: %w", b.dataPath(w.seg), err))
+}
+
+// measure counts also what a failed write left in the files of a segment.
+func (b *Backup) measure(w *writer) {
+	data, dataErr := w.data.Size()
+	index, indexErr := w.index.Size()
+	if dataErr != nil || indexErr != nil {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.mu.bytes += data + index - w.seg.bytes
+	w.seg.bytes = data + index
 }
 
 func (b *Backup) putInto(w *writer, e entry, body []byte, need int64) error {

@@ -87,6 +87,9 @@ func (b *Backup) Missing(track string) checkpoint.Set {
 func (b *Backup) Unconfirmed(track string, r checkpoint.Range) checkpoint.Set {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if r.First > r.Last {
+		return checkpoint.Set{}
+	}
 	rest := checkpoint.SetOf(r)
 	if confirmed := b.mu.facts.confirmed[track]; confirmed != nil {
 		rest.RemoveSet(confirmed.Within(r))

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -15,7 +17,12 @@ import (
 
 // model knows what must hold for a backup, whatever happens to its disk.
 type model struct {
-	opts      Options
+	opts      Options                    // with all tracks that there ever are
+	tracks    []string                   // of this life
+	start     uint64                     // first id of this life
+	told      map[string]*checkpoint.Set // confirmations of this life
+	orphans   []Orphan                   // that wait to be adopted
+	free      map[string]*checkpoint.Set // ids of lives without a track: it is owed none of them
 	highest   uint64                     // id that was given out
 	durable   checkpoint.Set             // ids that Sync vouched for
 	written   checkpoint.Set             // ids that were appended, as far as the caller was told
@@ -28,16 +35,19 @@ type model struct {
 }
 
 func newModel(opts Options) *model {
-	m := &model{opts: opts, attempted: make(map[string]*checkpoint.Set), noted: make(map[string]*checkpoint.Set)}
+	m := &model{
+		opts: opts, tracks: opts.Tracks, free: make(map[string]*checkpoint.Set),
+		attempted: make(map[string]*checkpoint.Set), noted: make(map[string]*checkpoint.Set),
+	}
 	for _, track := range opts.Tracks {
-		m.attempted[track], m.noted[track] = &checkpoint.Set{}, &checkpoint.Set{}
+		m.attempted[track], m.noted[track], m.free[track] = &checkpoint.Set{}, &checkpoint.Set{}, &checkpoint.Set{}
 	}
 	return m
 }
 
 // step does one thing that an owner does.
 func (m *model) step(b *Backup, r *rand.Rand) {
-	switch p := r.IntN(20); {
+	switch p := r.IntN(23); {
 	case p < 11:
 		m.add(b, uint64(1+r.IntN(20)))
 	case p < 15:
@@ -48,11 +58,71 @@ func (m *model) step(b *Backup, r *rand.Rand) {
 		}
 	case p < 19:
 		m.confirm(b, r)
+	case p < 20:
+		for len(m.again) > 0 && m.append(b, m.again[0]) { // in order: cursors rely on it
+		}
+	case p < 22:
+		if len(m.again) == 0 && m.highest > 0 { // as if rows that came last were refused
+			_ = b.Advance("s", m.highest, binary.BigEndian.AppendUint64(nil, m.highest))
+		}
 	default:
-		for _, id := range m.again { // none may be forgotten
-			m.append(b, id)
+		m.adopt(b)
+	}
+}
+
+// adopt stores an orphan again. That is durable, or it stays an orphan.
+func (m *model) adopt(b *Backup) {
+	if len(m.orphans) == 0 {
+		return
+	}
+	done, err := b.Adopt(m.orphans[0], placeIn(1))
+	m.lose(done.Lost)
+	m.highest = max(m.highest, b.Stats().NextID-1)
+	m.durable.AddSet(done.Ids)
+	m.written.AddSet(done.Ids)
+	if err == nil {
+		m.orphans = m.orphans[1:]
+	}
+}
+
+// live compares a running backup with what must hold at any time.
+func (m *model) live(t require.TestingT, b *Backup, disk vfs.FS) {
+	stats := b.Stats()
+	ours := span(m.start, stats.NextID-1)
+	for _, track := range m.tracks {
+		want := checkpoint.SetOf()
+		if ours.Valid() {
+			want.Add(ours)
+		}
+		want.RemoveSet(*m.attempted[track])
+		require.Equal(t, want.String(), b.Unconfirmed(track, ours).String(), "unconfirmed by "+track)
+		missing := b.Missing(track)
+		for r := range m.lost.Ranges() {
+			require.False(t, missing.Overlaps(r), "lost and missing")
+		}
+		for r := range m.told[track].Ranges() {
+			require.False(t, missing.Overlaps(r), "confirmed by %s and missing", track)
+			require.Empty(t, b.Unconfirmed(track, r).String())
 		}
 	}
+	require.LessOrEqual(t, stats.Durable, stats.Appended)
+	if m.opts.MaxDisk > 0 {
+		require.LessOrEqual(t, bytesOnDisk(t, disk, m.opts), m.opts.MaxDisk+max(m.opts.MaxFileSize, 2500))
+	}
+}
+
+// bytesOnDisk returns the size of segments and indexes.
+func bytesOnDisk(t require.TestingT, disk vfs.FS, opts Options) (n int64) {
+	for _, dir := range []string{testDir, opts.StateDir} {
+		list, err := disk.ReadDir(dir)
+		require.NoError(t, err)
+		for _, e := range list {
+			if dir == testDir || strings.HasPrefix(e.Name, indexPrefix) {
+				n += e.Size
+			}
+		}
+	}
+	return n
 }
 
 func (m *model) add(b *Backup, n uint64) {
@@ -70,7 +140,7 @@ func (m *model) add(b *Backup, n uint64) {
 // append writes what waits; false if it must wait on.
 func (m *model) append(b *Backup, ids checkpoint.Range) bool {
 	done, err := b.Append(metaOf(ids), bodyOf(ids))
-	m.lost.AddSet(idsOf(done.Lost))
+	m.lose(done.Lost)
 	m.after(err)
 	if err != nil {
 		return false
@@ -80,6 +150,14 @@ func (m *model) append(b *Backup, ids checkpoint.Range) bool {
 		m.again = m.again[1:]
 	}
 	return true
+}
+
+// lose takes in what was dropped: it need not be written again.
+func (m *model) lose(losses []Loss) {
+	m.lost.AddSet(idsOf(losses))
+	isLost := func(ids checkpoint.Range) bool { return m.lost.Overlaps(ids) }
+	m.unsynced = slices.DeleteFunc(slices.Clone(m.unsynced), isLost)
+	m.again = slices.DeleteFunc(slices.Clone(m.again), isLost)
 }
 
 // after takes in what an error says: everything that is not durable is written again.
@@ -115,8 +193,9 @@ func (m *model) confirm(b *Backup, r *rand.Rand) {
 	if ids.Empty() {
 		return
 	}
-	track := m.opts.Tracks[r.IntN(len(m.opts.Tracks))]
+	track := m.tracks[r.IntN(len(m.tracks))]
 	m.attempted[track].AddSet(ids)
+	m.told[track].AddSet(ids)
 	if b.Confirm(track, ids) == nil {
 		m.noted[track].AddSet(ids)
 	}
@@ -131,10 +210,12 @@ func (m *model) check(t require.TestingT, b *Backup, found Recovered) {
 	// notice.
 	must := m.durable.Clone()
 	must.RemoveSet(m.lost)
-	all := m.attempted[m.opts.Tracks[0]].Clone()
+	all := m.written.Clone()
+	all.AddSet(m.durable)
 	for _, track := range m.opts.Tracks {
 		rest := all.Clone()
 		rest.RemoveSet(*m.attempted[track])
+		rest.RemoveSet(*m.free[track])
 		all.RemoveSet(rest)
 	}
 	gone := must.Clone()
@@ -182,8 +263,10 @@ func (m *model) check(t require.TestingT, b *Backup, found Recovered) {
 }
 
 // run opens a backup and does some steps; false if it could not be opened.
-func (m *model) run(fsys vfs.FS, seed uint64, steps int) {
-	b, found, err := Open(fsys, testDir, m.opts)
+func (m *model) run(t require.TestingT, fsys vfs.FS, disk vfs.FS, seed uint64, steps int) {
+	opts := m.opts
+	opts.Tracks = m.tracks
+	b, found, err := Open(fsys, testDir, opts)
 	if err != nil {
 		return
 	}
@@ -194,6 +277,12 @@ func (m *model) run(fsys vfs.FS, seed uint64, steps int) {
 	r := rand.New(rand.NewPCG(seed, 1))
 	for range steps {
 		m.step(b, r)
+		m.live(t, b, disk)
+	}
+	for _, track := range m.opts.Tracks {
+		if last := b.Stats().NextID - 1; !slices.Contains(m.tracks, track) && last >= m.start {
+			m.free[track].Add(span(m.start, last))
+		}
 	}
 	err = b.Close()
 	m.after(err)
@@ -210,6 +299,11 @@ func (m *model) restart(b *Backup, found Recovered) {
 	}
 	m.written.AddSet(b.Missing(m.opts.Tracks[0]))
 	m.unsynced, m.again = nil, nil
+	m.told = make(map[string]*checkpoint.Set)
+	for _, track := range m.opts.Tracks {
+		m.told[track] = &checkpoint.Set{}
+	}
+	m.start, m.orphans = b.Stats().NextID, found.Orphans
 }
 
 // checkAfter opens what a crash left and compares, twice: a start changes nothing
@@ -244,10 +338,10 @@ func TestCrashAtEveryOperation(t *testing.T) {
 				for try := range uint64(3) {
 					seed := uint64(n)*10 + try
 					m, disk := newModel(opts), vfs.NewMemory(0)
-					m.run(disk, try, crashSteps/2) // an earlier life
+					m.run(t, disk, disk, try, crashSteps/2) // an earlier life
 					disk = disk.Crash(vfs.Keep())
 					fault := vfs.StopAt(disk, n)
-					m.run(fault, try+100, crashSteps)
+					m.run(t, fault, disk, try+100, crashSteps)
 					fired = fault.Fired()
 					survival := []vfs.Survival{vfs.Lose(), vfs.Random(seed), vfs.Random(seed + 1<<32)}[try]
 					*where = fmt.Sprintf("operation %d, try %d", n, try)
@@ -279,9 +373,9 @@ func TestFaultAtEveryOperation(t *testing.T) {
 				for n, fired := 0, true; fired; n++ {
 					seed := uint64(n)
 					m, disk := newModel(opts), vfs.NewMemory(0)
-					m.run(disk, 1, crashSteps/2)
+					m.run(t, disk, disk, 1, crashSteps/2)
 					fault := fail(disk, n)
-					m.run(fault, 2, crashSteps)
+					m.run(t, fault, disk, 2, crashSteps)
 					fired = fault.Fired()
 					if n > 150 { // a full disk is full for ever
 						break

@@ -16,8 +16,9 @@
 //
 // A Backup starts no goroutine and reads no clock: when to sync, what to do while
 // the disk is full, and when to probe again is its owner's business. Its methods
-// are safe for concurrent use; those that write wait for each other, but Append
-// goes on during a Sync, and readers wait for nothing. A Backup keeps nothing that
-// it is given but definitions, and what a Reader returns is valid until the next
-// call.
+// are safe for concurrent use. Those that write segments wait for each other, but
+// Append goes on during a Sync. Those that write the journal (Confirm) wait for each
+// other, and not for segments. Stats, Missing, Unconfirmed, Cursors and Advance wait
+// for no disk. A Backup keeps nothing that it is given but definitions, and what a
+// Reader returns is valid until the next call.
 package backup

@@ -24,6 +24,7 @@ const (
 	journalCursor    // everything of a source up to a position is durable or was reported
 	journalTrack     // a track was in the options
 	journalAdopted   // bytes of a segment whose messages were stored again, under new ids
+	journalDropped   // ids that are lost with a segment that is to be deleted
 )
 
 const journalVersion = 1
@@ -58,6 +59,7 @@ type facts struct {
 	cursors     map[string]position
 	tracks      map[string]bool            // that were ever in the options, until they are forgotten
 	adopted     map[uint64]*checkpoint.Set // bytes of segments
+	dropped     map[uint64]*checkpoint.Set // ids of segments
 }
 
 func newFacts() *facts {
@@ -70,6 +72,7 @@ func newFacts() *facts {
 		cursors:     make(map[string]position),
 		tracks:      make(map[string]bool),
 		adopted:     make(map[uint64]*checkpoint.Set),
+		dropped:     make(map[uint64]*checkpoint.Set),
 	}
 }
 
@@ -91,14 +94,14 @@ func (f *facts) advance(source string, p position) {
 	}
 }
 
-// adopt notes bytes of a segment whose messages were stored again.
-func (f *facts) adopt(segment uint64, bytes checkpoint.Set) {
-	s := f.adopted[segment]
+// noteIn adds to what is known of a segment.
+func noteIn(known map[uint64]*checkpoint.Set, segment uint64, more checkpoint.Set) {
+	s := known[segment]
 	if s == nil {
 		s = &checkpoint.Set{}
-		f.adopted[segment] = s
+		known[segment] = s
 	}
-	s.AddSet(bytes)
+	s.AddSet(more)
 }
 
 // forgetSegment drops what is known of a segment that is gone.
@@ -106,6 +109,7 @@ func (f *facts) forgetSegment(n uint64) {
 	delete(f.deleted, n)
 	delete(f.sealed, n)
 	delete(f.adopted, n)
+	delete(f.dropped, n)
 }
 
 // learn takes in a record; false if it is not one of a journal.
@@ -167,13 +171,17 @@ func (f *facts) learn(rec record) bool {
 			return false
 		}
 		f.tracks[track] = true
-	case journalAdopted:
+	case journalAdopted, journalDropped:
 		n := p.u64()
-		bytes, ok := parseRanges(&p)
+		what, ok := parseRanges(&p)
 		if !ok || n > maxSegment {
 			return false
 		}
-		f.adopt(n, bytes)
+		if rec.kind == journalAdopted {
+			noteIn(f.adopted, n, what)
+		} else {
+			noteIn(f.dropped, n, what)
+		}
 	default:
 		return false
 	}
@@ -206,6 +214,9 @@ func (f *facts) all(dst []byte) []byte {
 	dst = appendRanges(dst, journalLost, nil, f.lost)
 	for _, n := range slices.Sorted(maps.Keys(f.sealed)) {
 		dst = appendSealed(dst, n, f.sealed[n])
+	}
+	for _, n := range slices.Sorted(maps.Keys(f.dropped)) {
+		dst = appendRanges(dst, journalDropped, u64(n), *f.dropped[n])
 	}
 	for _, n := range slices.Sorted(maps.Keys(f.deleted)) {
 		dst = appendRecord(dst, journalDeleted, u64(n))

@@ -73,9 +73,11 @@ func readIDs(t require.TestingT, b *Backup, want checkpoint.Set) checkpoint.Set 
 			continue
 		}
 		require.NoError(t, err)
-		require.Equal(t, string(bodyOf(c.Ids)), string(c.Body))
 		require.Equal(t, "flow one", string(c.Definition))
-		require.Equal(t, metaOf(c.Ids), c.Meta)
+		if c.MinTime != 0 { // not adopted
+			require.Equal(t, string(bodyOf(c.Ids)), string(c.Body))
+			require.Equal(t, metaOf(c.Ids), c.Meta)
+		}
 		for id := range c.Wanted.Ranges() {
 			require.False(t, got.Overlaps(id), "read twice")
 			require.True(t, want.Contains(id), "not asked for")

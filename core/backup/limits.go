@@ -32,8 +32,9 @@ func (b *Backup) room(need int64) error {
 }
 
 // dropOldest deletes the oldest segment and returns what of it some track has not
-// confirmed. One that all have confirmed goes before that.
-func (b *Backup) dropOldest() ([]Loss, error) {
+// confirmed. One that all have confirmed goes before that. Ids that are about to be
+// written are not lost.
+func (b *Backup) dropOldest(coming checkpoint.Range) ([]Loss, error) {
 	b.mu.Lock()
 	only := len(b.mu.segments) == 1 && b.mu.active != nil
 	b.mu.Unlock()
@@ -47,6 +48,7 @@ func (b *Backup) dropOldest() ([]Loss, error) {
 	b.mu.Lock()
 	seg, lost := b.oldest()
 	b.mu.Unlock()
+	lost.Remove(coming)
 	if seg == nil {
 		return nil, fmt.Errorf("%w: nothing is left to drop", ErrFull)
 	}
@@ -54,11 +56,14 @@ func (b *Backup) dropOldest() ([]Loss, error) {
 
 	b.mu.Lock()
 	b.mu.facts.deleted[seg.number] = true
-	records := appendCursors(appendRecord(nil, journalDeleted, u64(seg.number)), b.mu.facts.cursors)
+	noteIn(b.mu.facts.dropped, seg.number, lost)
+	records := appendRanges(nil, journalDropped, u64(seg.number), lost)
+	records = appendCursors(appendRecord(records, journalDeleted, u64(seg.number)), b.mu.facts.cursors)
 	b.mu.Unlock()
 	if err := b.keep(records); err != nil {
 		b.mu.Lock()
 		delete(b.mu.facts.deleted, seg.number)
+		delete(b.mu.facts.dropped, seg.number)
 		b.mu.Unlock()
 		return nil, fmt.Errorf("drop the oldest segment: %w", err)
 	}
@@ -87,6 +92,7 @@ func (b *Backup) oldest() (*segment, checkpoint.Set) {
 	}
 	lost := seg.ids.Clone()
 	lost.RemoveSet(b.mu.enough)
+	lost.RemoveSet(b.mu.suspect)          // it is still in its owner's memory
 	for _, other := range b.mu.segments { // a suspect's content was written again
 		if other != seg {
 			lost.RemoveSet(other.ids)

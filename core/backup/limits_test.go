@@ -218,22 +218,3 @@ func TestNothingReadableOfTheJournal(t *testing.T) {
 	require.NoError(t, err)
 	assert.Greater(t, next.First, ids.Last+63)
 }
-
-func BenchmarkAppend(b *testing.B) {
-	opts := testOptions()
-	opts.StateDir, opts.MaxFileSize, opts.Lease = b.TempDir(), 256<<20, 1<<40
-	opts.MaxDisk, opts.OnFull = 600<<20, DropOldest
-	log, _, err := Open(vfs.OS{}, b.TempDir(), opts)
-	require.NoError(b, err)
-	defer log.Close()
-	require.NoError(b, log.DefineFlow(1, []byte("flow")))
-	body := bodyOf(span(1000, 1999)) // about 60 bytes a message
-	b.SetBytes(int64(len(body)))
-	b.ReportAllocs()
-	for b.Loop() {
-		ids, err := log.Reserve(1000)
-		require.NoError(b, err)
-		_, err = log.Append(metaOf(ids), body)
-		require.NoError(b, err)
-	}
-}

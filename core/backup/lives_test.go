@@ -25,11 +25,17 @@ func TestLives(t *testing.T) {
 		for range rapid.IntRange(1, 5).Draw(rt, "lives") {
 			n := rapid.IntRange(0, 120).Draw(rt, "operation")
 			fsys := rapid.SampledFrom([]func(vfs.FS, int) *vfs.Fault{vfs.FailOnce, vfs.FailFrom, vfs.StopAt}).Draw(rt, "fault")(disk, n)
-			m.run(fsys, rapid.Uint64().Draw(rt, "steps"), rapid.IntRange(0, 30).Draw(rt, "length"))
+			m.tracks = opts.Tracks
+			if rapid.Bool().Draw(rt, "without b") {
+				m.tracks = opts.Tracks[:1]
+			}
+			m.run(rt, fsys, disk, rapid.Uint64().Draw(rt, "steps"), rapid.IntRange(0, 30).Draw(rt, "length"))
 
 			survival := vfs.Random(rapid.Uint64().Draw(rt, "crash"))
 			disk = disk.Crash(survival)
-			b, found, err := Open(disk, testDir, opts)
+			again := opts
+			again.Tracks = m.tracks
+			b, found, err := Open(disk, testDir, again)
 			require.NoError(rt, err)
 			m.check(rt, b, found)
 			disk = disk.Crash(vfs.Random(rapid.Uint64().Draw(rt, "second crash")))

@@ -31,7 +31,7 @@ type Options struct {
 
 	MaxFileSize  int64 // bytes at which a segment is finished; 0: 500 MiB
 	MaxFileCount int   // segments at which Append says so; 0: no limit
-	MaxDisk      int64 // bytes of all segments and indexes; 0: no limit
+	MaxDisk      int64 // bytes of all segments and indexes, give or take one batch and the definitions of a new index; 0: no limit
 	MinFree      int64 // bytes that stay free on the file system of the segments
 	OnFull       OnFull
 

@@ -124,8 +124,12 @@ func (r *Reader) take() bool {
 		if s.number <= r.after || r.only != 0 && s.number != r.only {
 			continue
 		}
-		for id := range r.want.Ranges() {
-			if s.ids.Overlaps(id) {
+		if s.ids.Empty() {
+			continue
+		}
+		around := checkpoint.Range{First: s.ids.First(), Last: s.ids.Last()}
+		for ids := range r.want.Within(around).Ranges() {
+			if s.ids.Overlaps(ids) {
 				r.seg, r.after = *s, s.number
 				return true
 			}

@@ -71,7 +71,7 @@ func (b *Backup) recover() (Recovered, error) {
 	}
 
 	var empty []*segment
-	var gone checkpoint.Set // ids whose content is
+	var gone, dropped checkpoint.Set // ids whose content is
 	highest := known.lost.Last()
 	for _, s := range known.confirmed {
 		highest = max(highest, s.Last())
@@ -85,7 +85,12 @@ func (b *Backup) recover() (Recovered, error) {
 		highest = max(highest, l.ids.Last())
 		switch {
 		case known.deleted[f.number]: // it was about to go, confirmed or dropped
-			gone.AddSet(l.ids)
+			if lost := known.dropped[f.number]; lost != nil {
+				dropped.AddSet(*lost)
+			}
+			if len(damage) > 0 { // perhaps it does not say what was dropped
+				gone.AddSet(l.ids)
+			}
 			b.mu.doomed = append(b.mu.doomed, l.seg)
 			continue
 		case l.empty() || !f.hasData && l.readable:
@@ -105,6 +110,8 @@ func (b *Backup) recover() (Recovered, error) {
 		}
 	}
 	b.forgetDeleted(found)
+	gone.RemoveSet(b.confirmedByAll(gone))
+	gone.AddSet(dropped)
 	r.Lost = b.newlyLost(gone)
 	known.lost.AddSet(r.Lost)
 	b.takeUpIDs(highest, len(r.Damage) > 0)
@@ -147,9 +154,6 @@ func (b *Backup) takeUpIDs(highest uint64, damaged bool) {
 // takeUpTracks finds out what need not be kept, and for whom the rest is kept.
 func (b *Backup) takeUpTracks() {
 	known := b.mu.facts
-	for track := range known.confirmed {
-		known.tracks[track] = true
-	}
 	for track := range known.tracks {
 		if slices.Contains(b.opts.Tracks, track) {
 			continue
@@ -158,20 +162,21 @@ func (b *Backup) takeUpTracks() {
 			b.mu.owed[track] = owed
 			continue
 		}
-		delete(known.tracks, track)
-		delete(known.confirmed, track)
+		delete(known.tracks, track) // what it has confirmed is kept, it may come back
 	}
+	maps.DeleteFunc(known.confirmed, func(track string, ids *checkpoint.Set) bool {
+		return ids.Empty() && !known.tracks[track]
+	})
 	if len(b.opts.Tracks) > 0 {
 		b.mu.enough = b.confirmedByAll(*known.of(b.opts.Tracks[0]))
 	}
 	b.mu.enough.AddSet(known.lost)
 }
 
-// newlyLost returns what of the ids that are gone was neither confirmed nor reported
-// before, and is nowhere else.
+// newlyLost returns what of the ids that are gone was not reported before and is
+// nowhere else.
 func (b *Backup) newlyLost(gone checkpoint.Set) checkpoint.Set {
 	gone.RemoveSet(b.mu.facts.lost)
-	gone.RemoveSet(b.confirmedByAll(gone))
 	gone.RemoveSet(b.mu.written)
 	return gone
 }

@@ -127,7 +127,8 @@ func (s *Set) RemoveSet(other Set) {
 		}
 		return
 	}
-	var left Set
+	others = others[:min(len(others), Set{others}.search(s.Last())+1)]
+	left := Set{make([]Range, 0, len(s.ranges)+len(others))}
 	for _, r := range s.ranges {
 		for len(others) > 0 && others[0].Last < r.First {
 			others = others[1:]
