@@ -149,6 +149,9 @@ func conclude(out io.Writer, host *pipeline.Host, runErr error) error {
 		return &exitError{exitFailure, fmt.Errorf("%d rows were lost; the account says where and why", lost)}
 	case gone > 0:
 		return &exitError{exitFailure, fmt.Errorf("%d rows were received and not delivered", gone)}
+	case kept > 0 && replayable > 0:
+		return &exitError{exitPending, fmt.Errorf("%d messages are safe on the disk and not delivered, the next run delivers them; "+
+			"%d rows were read and not stored, their source still has them", kept, replayable)}
 	case kept > 0:
 		return &exitError{exitPending, fmt.Errorf("%d messages are safe on the disk and not delivered; the next run delivers them", kept)}
 	case replayable > 0:

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/pipelined/pipelined/core/delivery"
-	"github.com/pipelined/pipelined/core/delivery"
 	"github.com/pipelined/pipelined/core/pipeline"
 	"github.com/pipelined/pipelined/core/telemetry"
 )
