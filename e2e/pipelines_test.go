@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -42,7 +44,7 @@ func TestReadyPipelinesAreValid(t *testing.T) {
 		assert.Empty(t, h.stderr.String(), dir)
 		run(t, options{}, "fmt", "--check", dir).requireExit(exitOK)
 	}
-	assert.Equal(t, []string{"csv-flight", "file-backup", "quickstart", "receiver"}, names)
+	assert.Equal(t, []string{"backup", "csv-flight", "file-backup", "quickstart", "receiver"}, names)
 }
 
 // The quickstart carries every row through both pipelines, and says where it is.
@@ -98,4 +100,38 @@ func TestReadyReceiver(t *testing.T) {
 	assert.Equal(t, uint64(2), receiver.requireBalanced("receiver"))
 	table := readTable(t, filepath.Join(receiver.dataDir, "receiver", "parquet", "flight-replay", "flight"))
 	assert.Len(t, table.rows, 2)
+}
+
+// Everything arrives, although the receiver comes late and the sender is killed before.
+func TestReadyBackup(t *testing.T) {
+	t.Parallel()
+	const rows = 2_000
+	address, data := freeAddress(t), filepath.Join(t.TempDir(), "data")
+	args := []string{
+		"run", "-var", "uri=http://" + address, "-var", fmt.Sprintf("rows=%d", rows), readyPipeline(t, "backup", usualAddress),
+	}
+	killed := start(t, options{dataDir: data}, args...)
+	require.Eventually(t, func() bool {
+		files, err := filepath.Glob(filepath.Join(data, "stand", "backups", "*.unbound"))
+		return err == nil && len(files) > 0
+	}, patience, pollInterval)
+	killed.signal(syscall.SIGKILL)
+	killed.wait()
+
+	sender := start(t, options{dataDir: data}, args...)
+	sender.awaitOutput("does not answer")
+	receiver := start(t, options{}, "run", "-var", "listen="+address, readyPipeline(t, "receiver", usualAddress))
+	sender.requireExit(exitOK)
+	receiver.interrupt()
+	receiver.requireExit(exitOK)
+
+	numbers := map[value]bool{}
+	table := readTable(t, filepath.Join(receiver.dataDir, "receiver", "parquet", "demo-stand", "stand"))
+	for _, n := range table.column(t, "stand.row") {
+		numbers[n] = true
+	}
+	for n := range int64(rows) {
+		require.Contains(t, numbers, n)
+	}
+	assert.Empty(t, filesBelow(t, filepath.Join(data, "stand", "backups"), ""), "what is confirmed is deleted")
 }
