@@ -62,7 +62,7 @@ func newRoot() *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage(fmt.Errorf("%w; see '%s --help'", err, cmd.CommandPath()))
 	})
-	root.AddCommand(newRun(g), newValidate(g), newFmt(g), newPlugin(g), newBackup(g), newVersion())
+	root.AddCommand(newRun(g), newStatus(), newValidate(g), newFmt(g), newPlugin(g), newBackup(g), newVersion())
 	return root
 }
 

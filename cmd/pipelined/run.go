@@ -22,6 +22,7 @@ type runOptions struct {
 	*globals
 	loadOptions
 	duration time.Duration
+	metrics  string // an address; empty: none
 }
 
 // loadOptions are the flags of commands that read pipeline files.
@@ -32,6 +33,10 @@ type loadOptions struct {
 
 func (o *loadOptions) register(cmd *cobra.Command) {
 	cmd.Flags().StringArrayVar(&o.variables, "var", nil, "set a variable of the pipeline files, as name=value (may be repeated)")
+	o.registerDataDir(cmd)
+}
+
+func (o *loadOptions) registerDataDir(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&o.dataDir, "data-dir", "", "keep state and data here (default: $STATE_DIRECTORY, else the user's state directory)")
 }
 
@@ -52,12 +57,16 @@ func newRun(g *globals) *cobra.Command {
 	}
 	o.register(cmd)
 	cmd.Flags().DurationVar(&o.duration, "for", 0, "finish after this time, such as 30s or 2h")
+	cmd.Flags().StringVar(&o.metrics, "metrics", "", "also serve /metrics at this TCP address, such as 127.0.0.1:9464")
 	return cmd
 }
 
 func (o *runOptions) run(cmd *cobra.Command, path string) error {
 	if o.duration < 0 {
 		return usage(fmt.Errorf("--for %s: a run takes some time", o.duration))
+	}
+	if err := checkMetrics(o.metrics); err != nil {
+		return err
 	}
 	// Output that nobody reads any more must not end the run. The signal is caught
 	// rather than ignored, which plugins would inherit.
@@ -93,6 +102,11 @@ func (o *runOptions) run(cmd *cobra.Command, path string) error {
 	}
 	host := pipeline.NewHost(c, o.duration, launcher, logger)
 	fmt.Fprintf(screen, "data directory: %s\n", dataDir)
+	server, err := serveStatus(cmd.Context(), host, dataDir, o.metrics, logger)
+	if err != nil {
+		return err
+	}
+	defer server.Close()
 	runErr := o.supervise(cmd.Context(), host, screen)
 	screen.finish()
 	return conclude(cmd.OutOrStdout(), host, runErr)
