@@ -2,11 +2,15 @@ package pipeline
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/pipelined/pipelined/core/delivery"
+	"github.com/pipelined/pipelined/sdk"
 )
 
 // introductionGrace is how long data waits for destinations to be told of its flow,
@@ -16,7 +20,7 @@ const introductionGrace = 5 * time.Second
 // introduction is flows that a destination is to be told of.
 type introduction struct {
 	flows []*delivery.Flow
-	tried func() // called when that succeeded, or failed for the first time
+	tried func() // called after each attempt
 }
 
 // ask asks for an introduction; introduceFlows does it.
@@ -34,34 +38,115 @@ func (t *track) ask(flows []*delivery.Flow, tried func()) {
 	}
 }
 
-// introduceFlows tells the destination of flows, in the background, until ctx is done.
+// introduceFlows tells the destination of flows, in the background, until ctx is
+// done. It never gives up: their messages wait on the disk.
 func (t *track) introduceFlows(ctx context.Context) {
+	var waiting []introduction
+	wait := t.block.Retry.Initial
 	for {
-		t.mu.Lock()
-		asked := t.mu.asked
-		t.mu.asked = nil
-		t.mu.Unlock()
-		var flows []*delivery.Flow
-		for _, a := range asked {
-			flows = append(flows, a.flows...)
-		}
-		tried := func() {
-			for _, a := range asked {
-				a.tried()
-			}
-		}
-		if len(flows) > 0 {
-			// Without a store an error ends the pipeline; with one there is none but ctx's.
-			_ = t.announceAll(ctx, flows, tried)
-			tried()
+		waiting = append(waiting, t.takeAsked()...)
+		before := len(waiting)
+		waiting = t.introduceAll(ctx, waiting)
+		if len(waiting) < before {
 			t.delivery.LookAgain()
+			wait = t.block.Retry.Initial
+		}
+		var again <-chan time.Time
+		asked := t.introduce
+		if len(waiting) > 0 {
+			asked = nil // what is asked for now waits, too
+			again = time.After(wait/2 + rand.N(wait/2+1))
+			wait = min(t.block.Retry.Max, time.Duration(float64(wait)*t.block.Retry.Multiplier))
 		}
 		select {
-		case <-t.introduce:
+		case <-asked:
+		case <-again:
 		case <-ctx.Done():
+			for _, i := range waiting {
+				i.tried()
+			}
 			return
 		}
 	}
+}
+
+// takeAsked returns what was asked for since the last call, by origin.
+func (t *track) takeAsked() []introduction {
+	t.mu.Lock()
+	asked := t.mu.asked
+	t.mu.asked = nil
+	t.mu.Unlock()
+	var out []introduction
+	for _, a := range asked {
+		groups := t.byOrigin(a.flows)
+		if len(groups) == 0 {
+			a.tried()
+		}
+		open := len(groups)
+		for _, group := range groups {
+			out = append(out, introduction{group, func() {
+				if open--; open == 0 {
+					a.tried()
+				}
+			}})
+		}
+	}
+	return out
+}
+
+// introduceAll tries each introduction once, and returns those that have to wait. When
+// the destination is away it tries no other.
+func (t *track) introduceAll(ctx context.Context, all []introduction) (waiting []introduction) {
+	var last error
+	away := false
+	for _, i := range all {
+		if away {
+			i.tried()
+			waiting = append(waiting, i)
+			continue
+		}
+		err := t.introduceOnce(ctx, i.flows)
+		if err != nil {
+			waiting = append(waiting, i)
+			last = err
+			away = sdk.AsError(err).Class != sdk.ClassPermanent
+			if ctx.Err() == nil {
+				t.noteWaiting(sdk.AsError(err).Text(), t.lastRefusal)
+				t.lastRefusal = err
+			}
+		}
+		i.tried()
+	}
+	if last == nil {
+		t.waiting.Store(nil)
+		t.lastRefusal = nil
+	}
+	return waiting
+}
+
+// introduceOnce tells the destination of flows of one origin. Flows that it cannot
+// be told of are left out: they stay unbound.
+func (t *track) introduceOnce(ctx context.Context, flows []*delivery.Flow) error {
+	r := t.registration(flows)
+	var kept []*delivery.Flow
+	r.Flows = slices.DeleteFunc(r.Flows, func(f sdk.Flow) bool {
+		flow := flows[0]
+		flows = flows[1:]
+		if err := f.Check(); err != nil { // its channels may have longer names now
+			t.noteUnbound(map[string]string{f.Name: fmt.Sprintf("%v; see channel_names", err)})
+			return true
+		}
+		kept = append(kept, flow)
+		return false
+	})
+	if len(kept) == 0 {
+		return nil
+	}
+	registered, err := t.try(ctx, r)
+	if err != nil {
+		return err
+	}
+	return t.bind(registered, kept)
 }
 
 // introduceTo asks all destinations to be told of flows, and waits a moment for

@@ -293,7 +293,7 @@ func (p *Pipeline) register(ctx context.Context, flows []*delivery.Flow) error {
 	}
 	calls, ctx := errgroup.WithContext(ctx)
 	for _, t := range p.tracks {
-		calls.Go(func() error { return t.announceAll(ctx, flows, func() {}) })
+		calls.Go(func() error { return t.announceAll(ctx, flows) })
 	}
 	return calls.Wait()
 }

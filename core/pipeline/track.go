@@ -45,7 +45,8 @@ type track struct {
 		unbound []string // why flows wait for good
 		asked   []introduction
 	}
-	introduce chan struct{} // holds a token when something was asked
+	introduce   chan struct{} // holds a token when something was asked
+	lastRefusal error         // of the newest attempt to introduce flows; owned by introduceFlows
 }
 
 // wants reports whether the track takes the flow.
@@ -64,39 +65,33 @@ func (pl *plugin) register(ctx context.Context, r sdk.Registration) (sdk.Registe
 }
 
 // announceAll registers the flows that the track takes, origin by origin.
-func (t *track) announceAll(ctx context.Context, flows []*delivery.Flow, failed func()) error {
-	byOrigin := map[sdk.Origin][]*delivery.Flow{}
-	for _, f := range flows {
-		if t.wants(f) {
-			byOrigin[f.Flow.Origin] = append(byOrigin[f.Flow.Origin], f)
-		}
-	}
-	for _, group := range byOrigin {
-		if err := t.announce(ctx, group, failed); err != nil {
+func (t *track) announceAll(ctx context.Context, flows []*delivery.Flow) error {
+	for _, group := range t.byOrigin(flows) {
+		if err := t.announce(ctx, group); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+func (t *track) byOrigin(flows []*delivery.Flow) map[sdk.Origin][]*delivery.Flow {
+	groups := map[sdk.Origin][]*delivery.Flow{}
+	for _, f := range flows {
+		if t.wants(f) {
+			groups[f.Flow.Origin] = append(groups[f.Flow.Origin], f)
+		}
+	}
+	return groups
+}
+
 // announce registers flows of one origin at the destination and notes what they
 // are bound to. It tries until the destination answers, unless what it says is
-// permanent; with a backup, which keeps the data as long, it always goes on. It
-// calls failed after each attempt in vain.
-func (t *track) announce(ctx context.Context, flows []*delivery.Flow, failed func()) error {
-	defs := make([]sdk.Flow, len(flows))
-	for i, f := range flows {
-		defs[i] = f.Flow
-	}
-	r := Registration(t.pipeline, t.block, defs)
+// permanent.
+func (t *track) announce(ctx context.Context, flows []*delivery.Flow) error {
+	r := t.registration(flows)
 	for i := range r.Flows {
 		if err := r.Flows[i].Check(); err != nil { // their channels may have longer names now
-			err = fmt.Errorf("transport %s cannot register: %w; see channel_names", t.delivery.Name(), err)
-			if t.store == nil {
-				return sdk.Permanent(err)
-			}
-			t.noteUnbound(map[string]string{r.Flows[i].Name: err.Error()})
-			return nil
+			return sdk.Permanent(fmt.Errorf("transport %s cannot register: %w; see channel_names", t.delivery.Name(), err))
 		}
 	}
 	wait := t.block.Retry.Initial
@@ -111,16 +106,12 @@ func (t *track) announce(ctx context.Context, flows []*delivery.Flow, failed fun
 		switch {
 		case ctx.Err() == nil:
 			t.noteWaiting(failure.Text(), last)
-			failed()
 			last = err
 		case last == nil: // the call was interrupted
 			last = errors.New("it had no time to")
 		}
 		if t.givesUp(failure, err) {
 			return sdk.Permanent(fmt.Errorf("transport %s cannot register: %s", t.delivery.Name(), failure.Text()))
-		}
-		if failure.Class == sdk.ClassPermanent {
-			wait = t.block.Retry.Max
 		}
 		pause := max(failure.Delay, wait/2+rand.N(wait/2+1))
 		select {
@@ -132,13 +123,18 @@ func (t *track) announce(ctx context.Context, flows []*delivery.Flow, failed fun
 	}
 }
 
+func (t *track) registration(flows []*delivery.Flow) sdk.Registration {
+	defs := make([]sdk.Flow, len(flows))
+	for i, f := range flows {
+		defs[i] = f.Flow
+	}
+	return Registration(t.pipeline, t.block, defs)
+}
+
 // givesUp reports whether trying to register again is of no use. A key that is
 // refused is a mistake when the pipeline starts. Once it runs, rows that clients were
 // promised to be taken wait until the key is put right, as those of a stream do.
 func (t *track) givesUp(failure *sdk.Error, err error) bool {
-	if t.store != nil {
-		return false
-	}
 	switch codes.Code(failure.Code) {
 	case codes.Unauthenticated, codes.PermissionDenied:
 		select {
