@@ -85,39 +85,6 @@ type lane struct {
 	hung        error      // the transport owes an answer and gives none
 }
 
-// entry is what a stream was given: a batch that is kept, or the ids of batches of
-// one flow that are not.
-type entry struct {
-	ids       checkpoint.Range
-	flow      *Flow
-	batch     *Batch // nil: not kept
-	filtered  bool
-	confirmed bool
-	waiting   bool // in resend
-}
-
-// sent is what a stream was given.
-type sent struct {
-	entries  []*entry
-	bytes    int
-	messages uint64       // that were sent, without those that are filtered
-	group    uint64       // of its batches
-	whole    bool         // it has the last of its group
-	asked    time.Time    // when its answer was asked for
-	timed    bool         // because its time was over
-	finished atomic.Bool  // the transport was asked for the answer
-	aborted  atomic.Int64 // when it was told to give up, ns since the Unix epoch; 0 = it was not
-
-	life context.Context // ends when the stream is to be given up, or has ended
-	end  context.CancelFunc
-}
-
-func newSent() *sent {
-	s := &sent{}
-	s.life, s.end = context.WithCancel(context.Background())
-	return s
-}
-
 func newLane(t *Track, settings laneSettings, transport Transport) *lane {
 	l := &lane{
 		track:     t,
@@ -464,19 +431,6 @@ func (l *lane) hand(e *entry, b *Batch) {
 		defer b.Release()
 		return l.transmit(ctx, s, stream, b)
 	})
-}
-
-// add notes an entry; batches of a flow that follow each other and are not kept
-// become one.
-func (s *sent) add(e *entry) {
-	if n := len(s.entries); n > 0 && e.batch == nil {
-		last := s.entries[n-1]
-		if last.batch == nil && last.flow == e.flow && last.filtered == e.filtered && last.ids.Last+1 == e.ids.First {
-			last.ids.Last = e.ids.Last
-			return
-		}
-	}
-	s.entries = append(s.entries, e)
 }
 
 // transmit sends a batch. While the transport gives no credit it waits, but not for a
