@@ -28,6 +28,7 @@ type result struct {
 	plans    []plan
 	cells    map[cell]*outcome
 	orderly  int // stops
+	locked   int // starts too soon after a kill
 	problems int
 	rows     int
 }
@@ -78,6 +79,7 @@ func (t *total) add(r result) {
 	defer t.mu.Unlock()
 	t.plans = append(t.plans, r.plans...)
 	t.orderly += r.orderly
+	t.locked += r.locked
 	t.problems += r.problems
 	t.rows += r.rows
 	for c, o := range r.cells {
@@ -112,6 +114,9 @@ func (t *total) print(out io.Writer) {
 	}
 	fmt.Fprintf(out, "%d scenarios, %d kills, %d orderly stops, %d rows, %d lost, %d duplicated, in %s.\n\n",
 		len(t.plans), t.kills(), t.orderly, t.rows, lost, duplicated, time.Since(t.began).Round(time.Second))
+	if t.locked > 0 {
+		fmt.Fprintf(out, "%d starts found the data directory in use, because a process of the killed host was not gone yet.\n\n", t.locked)
+	}
 	fmt.Fprintln(out, "| Killed | Phase | Kills | Lost rows | Duplicated rows | Time until rows arrive again: median | longest |")
 	fmt.Fprintln(out, "|---|---|---:|---:|---:|---:|---:|")
 	cells := make([]cell, 0, len(t.cells))
