@@ -64,7 +64,11 @@ func statuses() []pipeline.Status {
 				Unbound: []string{"evil\x1b[2J: another type"},
 				State:   delivery.State{Live: delivery.LaneState{Confirmed: 7, Failures: 1}, Again: delivery.LaneState{Confirmed: 2}},
 			}},
-			Backup: &pipeline.BackupStatus{Dir: "/data/stand/backups", Files: 9, Kept: 2, Bytes: 4 << 30, WaitingMessages: 12, DeadLetters: 2},
+			AtRisk: pipeline.AtRisk{Rows: 40, Oldest: 1234567 * time.Microsecond},
+			Backup: &pipeline.BackupStatus{
+				Dir: "/data/stand/backups", Files: 9, Kept: 2, Bytes: 4 << 30, WaitingMessages: 12, FailedSyncs: 1, Dropped: 3, DeadLetters: 2,
+				Sync: telemetry.Durations{Counts: []uint64{5}, Last: 1234567, Max: 2345 * time.Millisecond},
+			},
 		},
 		{
 			Name: "b", Phase: pipeline.Running,
@@ -104,7 +108,8 @@ func TestStatusWithoutAHost(t *testing.T) {
 		r := cli(t, append(args, "--data-dir", dataDir)...)
 		assert.Equal(t, exitUnavailable, r.code)
 		assert.Empty(t, r.stdout)
-		assert.Equal(t, "pipelined: nobody is running here: no pipelined uses "+dataDir+"\n", r.stderr)
+		assert.Equal(t, "pipelined: nobody is running here: no pipelined uses "+dataDir+", nobody answers at "+
+			filepath.Join(dataDir, status.SocketName)+"; 'pipelined run' starts one\n", r.stderr)
 	}
 	assert.Empty(t, readNames(t, dataDir), "it leaves nothing behind")
 }

@@ -37,6 +37,9 @@ func printReport(out io.Writer, r status.Report) {
 				fmt.Fprintf(out, "     waits: %s\n", printableLine(flow))
 			}
 		}
+		if p.AtRisk.Messages > 0 {
+			fmt.Fprintf(out, "  at risk: %s\n", riskLine(p.AtRisk))
+		}
 		if p.Backup != nil {
 			fmt.Fprintf(out, "  backup %s: %s\n", printableLine(p.Backup.Dir), backupLine(*p.Backup))
 		}
@@ -83,6 +86,15 @@ func trackLine(t status.Track) string {
 	return strings.Join(parts, ", ")
 }
 
+// riskLine says what a power loss would take now, unless its source can be read again.
+func riskLine(r status.AtRisk) string {
+	text := plural(int(r.Messages), "message") + " received and not yet safe"
+	if r.Oldest > 0 {
+		text += ", the oldest for " + time.Duration(r.Oldest).Round(time.Millisecond).String()
+	}
+	return text
+}
+
 func backupLine(b status.Backup) string {
 	text := plural(b.Files, "file")
 	if b.Kept > 0 {
@@ -92,8 +104,29 @@ func backupLine(b status.Backup) string {
 	if b.WaitingMessages > 0 {
 		text += fmt.Sprintf(", %s wait for the disk", plural(b.WaitingMessages, "message"))
 	}
+	if b.Sync.Count > 0 {
+		text += fmt.Sprintf(", the last sync took %s, the longest %s", short(b.Sync.Last), short(b.Sync.Max))
+	}
+	if b.FailedSyncs > 0 {
+		text += fmt.Sprintf(", %s failed", plural(int(b.FailedSyncs), "sync"))
+	}
+	if b.Dropped > 0 {
+		text += fmt.Sprintf(", %s dropped for want of room", plural(int(b.Dropped), "message"))
+	}
 	if b.DeadLetters > 0 {
 		text += fmt.Sprintf(", %s", plural(int(b.DeadLetters), "dead letter"))
 	}
 	return text
+}
+
+// short is a duration with about two digits.
+func short(d status.Seconds) string {
+	t := time.Duration(d)
+	switch {
+	case t >= time.Second:
+		return t.Round(100 * time.Millisecond).String()
+	case t >= time.Millisecond:
+		return t.Round(100 * time.Microsecond).String()
+	}
+	return t.Round(time.Microsecond).String()
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"syscall"
 )
@@ -102,7 +103,8 @@ func (c *Client) Get(ctx context.Context, path string) (code int, body []byte, e
 func (c *Client) explain(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTDIR):
-		return fmt.Errorf("%w: no pipelined uses %s", ErrNotRunning, c.dataDir)
+		return fmt.Errorf("%w: no pipelined uses %s, nobody answers at %s; 'pipelined run' starts one",
+			ErrNotRunning, c.dataDir, filepath.Join(c.dataDir, SocketName))
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
 		return ErrGone
 	}

@@ -153,6 +153,7 @@ func convertBackup(b *pipeline.BackupStatus) *Backup {
 		NextID: b.NextID, DurableID: b.DurableID, CommittedID: b.CommittedID,
 		WaitingMessages: b.WaitingMessages, WaitingBytes: b.WaitingBytes, OldestWaiting: Seconds(b.OldestWaiting),
 		Unjournaled: b.Unjournaled, Sync: convertDurations(b.Sync),
+		FailedSyncs: b.FailedSyncs, Again: b.Again, Skipped: b.Skipped,
 		Lagging: b.Lagging, Full: b.Full, Trouble: b.Trouble, TroubleSince: b.TroubleSince,
 		Dropped: b.Dropped, DeadLetters: b.DeadLetters,
 	}

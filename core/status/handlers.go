@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/pipelined/pipelined/core/telemetry"
 )
 
 // waitInterval is how often the server looks whether what somebody waits for is true.
@@ -149,12 +151,24 @@ func (p *Pipeline) hasDelivered(ago time.Duration) bool {
 	none := func(messages uint64, oldest Seconds) bool {
 		return messages == 0 || oldest > 0 && time.Duration(oldest) < ago
 	}
-	for _, t := range p.Tracks {
-		if !none(t.Pending, t.OldestPending) || len(t.Unbound) > 0 {
+	for i, t := range p.Tracks {
+		// What an earlier run left is older than any question, whatever age it is told with.
+		if !none(t.Pending, t.OldestPending) || len(t.Unbound) > 0 || p.storedBefore(i) > 0 {
 			return false
 		}
 	}
 	return none(max(p.AtRisk.Messages, p.open()), p.AtRisk.Oldest)
+}
+
+// storedBefore counts what an earlier run has left for a track.
+func (p *Pipeline) storedBefore(track int) uint64 {
+	n := uint64(0)
+	for _, f := range p.Flows {
+		if f.Name == telemetry.StoredBefore {
+			n += f.Tracks[track].Pending
+		}
+	}
+	return n
 }
 
 // open counts what was received and is neither accepted nor refused.

@@ -115,7 +115,7 @@ func full() pipeline.Status {
 			Messages: 90, Written: 9000, NextID: 1000, DurableID: 990, CommittedID: 950,
 			WaitingMessages: 9, WaitingBytes: 900, OldestWaiting: 3 * time.Second, Unjournaled: 11, Sync: h.Durations(),
 			Lagging: true, Full: true, Trouble: "no space left on device", TroubleSince: time.Now().Add(-time.Minute),
-			Dropped: 2, DeadLetters: 1,
+			FailedSyncs: 6, Again: 7, Skipped: 8, Dropped: 2, DeadLetters: 1,
 		},
 	}
 	return s

@@ -202,6 +202,9 @@ type Backup struct {
 	OldestWaiting   Seconds   `json:"oldest_waiting_seconds"`
 	Unjournaled     uint64    `json:"unjournaled_confirmations"`
 	Sync            Durations `json:"sync"`
+	FailedSyncs     uint64    `json:"failed_syncs"`
+	Again           uint64    `json:"written_again"`
+	Skipped         uint64    `json:"skipped"`
 	Lagging         bool      `json:"lagging"`
 	Full            bool      `json:"full"`
 	Trouble         string    `json:"trouble,omitempty"`

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/pipelined/pipelined/core/pipeline"
+	"github.com/pipelined/pipelined/core/telemetry"
 )
 
 func TestReportIsWhatThePipelinesSay(t *testing.T) {
@@ -266,6 +267,11 @@ func TestWaitDelivered(t *testing.T) {
 	}
 	atRisk := calm("a")
 	atRisk.Flows[0].Received++
+	// The age of what was stored before is not known: it is since this start at most.
+	stored := pending(9, time.Nanosecond)
+	stored.Flows = append(stored.Flows, telemetry.FlowTotals{
+		Name: telemetry.StoredBefore, Tracks: []telemetry.TrackTotals{{Track: "file.out", Delivered: 1, Pending: 5}},
+	})
 	unbound := calm("a")
 	unbound.Tracks[0].Unbound = []string{"imu: no"}
 	finished := pending(5, time.Hour)
@@ -280,6 +286,7 @@ func TestWaitDelivered(t *testing.T) {
 		{"confirmed later", []pipeline.Status{pending(5, time.Hour)}, []pipeline.Status{calm("a")}, true},
 		{"only newer ones are pending", []pipeline.Status{pending(5, time.Hour)}, []pipeline.Status{pending(9, time.Nanosecond)}, true},
 		{"received and not yet pending", []pipeline.Status{atRisk}, []pipeline.Status{calm("a")}, true},
+		{"stored before", []pipeline.Status{stored}, []pipeline.Status{pending(4, time.Nanosecond)}, true},
 		{"unbound flows", []pipeline.Status{unbound}, []pipeline.Status{calm("a")}, true},
 		{"starting", []pipeline.Status{{Name: "a", Phase: pipeline.Starting}}, []pipeline.Status{calm("a")}, true},
 		{"several", []pipeline.Status{calm("b"), pending(5, time.Hour)}, []pipeline.Status{calm("b"), calm("a")}, true},
