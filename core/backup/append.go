@@ -235,8 +235,9 @@ func (b *Backup) Sync() (uint64, error) {
 
 	if b.io.active != w { // finished meanwhile, by an Append that knows how
 		switch {
-		case err == nil:
+		case err == nil: // also if what was appended since is suspect
 			b.mu.Lock()
+			b.mu.durable = max(b.mu.durable, through)
 			b.learnDurable(cursors)
 			b.mu.Unlock()
 		case !unsynced.Empty():

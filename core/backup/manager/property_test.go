@@ -98,7 +98,7 @@ func (w *world) confirmSome() {
 	if len(w.batches) == 0 {
 		return
 	}
-	b := rapid.SampledFrom(w.batches).Draw(w.r, "batch")
+	b := w.batches[rapid.IntRange(0, len(w.batches)-1).Draw(w.r, "batch")]
 	tracks := rapid.SampledFrom([][]string{{"a"}, {"b"}, {"a", "b"}}).Draw(w.r, "tracks")
 	for _, track := range tracks {
 		w.confirmed[track].Add(b.meta.Ids)
@@ -131,8 +131,8 @@ func (w *world) step() {
 
 // readable checks at a moment of rest that what is missing can be read somewhere.
 func (w *world) readable() {
-	if w.crashed != nil {
-		return
+	if w.crashed != nil || w.mode == Rotate && w.m.State().Trouble != nil {
+		return // what is to be read again may turn out to be lost
 	}
 	stored := readAll(w.r, w.b)
 	missing := w.m.Missing("a")
@@ -204,7 +204,6 @@ func (w *world) checkEnd() {
 	assert.Zero(w.r, state.Waiting)
 	assert.Zero(w.r, state.Unsynced)
 	assert.Zero(w.r, state.Unjournaled)
-	assert.NoError(w.r, state.Trouble)
 	w.readable()
 	for _, track := range slices.Sorted(slices.Values([]string{"a", "b"})) {
 		w.account(track, all)
