@@ -26,14 +26,16 @@ func stateMetric() description {
 
 func streamsMetric() description {
 	return description{
-		"pipelined_grpc_status_counts_total", counter, []string{"pipeline", "track", "status"},
+		"pipelined_grpc_status_counts_total", counter,
+		[]string{"pipeline", "track", "status"},
 		"Streams that have ended, by gRPC status.",
 	}
 }
 
 func checkpointTime() description {
 	return description{
-		"pipelined_checkpoint_duration_seconds", histogram, []string{"pipeline", "track", "lane"},
+		"pipelined_checkpoint_duration_seconds", histogram,
+		[]string{"pipeline", "track", "lane"},
 		"Time from the end of a stream to its answer.",
 	}
 }
@@ -168,7 +170,7 @@ func backupMetrics() []metric[Backup] {
 		m("backups_files_ingested_total", counter, "Files whose messages were all confirmed.", func(b Backup) float64 { return float64(b.Finished) }),
 		m("backups_bytes", gauge, "Size of all files on disk.", func(b Backup) float64 { return float64(b.Bytes) }),
 		m("backups_cur_file_size_bytes", gauge, "Size of the file that is being written.", func(b Backup) float64 { return float64(b.ActiveBytes) }),
-		m("backups_next_message_id", gauge, "Id of the next message.", func(b Backup) float64 { return float64(b.NextID) }),
+		m("backups_next_message_id", gauge, "Id behind those that may be in use.", func(b Backup) float64 { return float64(b.NextID) }),
 		m("backups_durable_message_id", gauge, "Id up to which all messages are durable.", func(b Backup) float64 { return float64(b.DurableID) }),
 		m("backups_committed_message_id", gauge, "Id up to which every destination has confirmed all messages.", func(b Backup) float64 { return float64(b.CommittedID) }),
 		m("backups_unjournaled_confirmations", gauge, "Confirmed messages that would be sent again after a crash.", func(b Backup) float64 { return float64(b.Unjournaled) }),

@@ -87,10 +87,12 @@ func TestPaths(t *testing.T) {
 			[]pipeline.Status{
 				{Name: "a", Phase: pipeline.Draining},
 				{Name: "b", Phase: pipeline.Finished, Err: io.ErrUnexpectedEOF},
-			}, "/readyz", 503, "a: finishing\nb: failed: unexpected EOF\n",
+			},
+			"/readyz", 503, "a: finishing\nb: failed: unexpected EOF\n",
 		},
 		{
-			"a full disk", []pipeline.Status{{Name: "a", Phase: pipeline.Running, Backup: &pipeline.BackupStatus{Trouble: "no space left"}}},
+			"a full disk",
+			[]pipeline.Status{{Name: "a", Phase: pipeline.Running, Backup: &pipeline.BackupStatus{Trouble: "no space left"}}},
 			"/readyz", 503, "a: delivering; the backup takes nothing: no space left\n",
 		},
 		{"another wait", nil, "/status?wait=godot", 400, "wait=\"godot\": only \"delivered\" can be waited for\n"},
