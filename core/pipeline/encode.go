@@ -120,7 +120,8 @@ func (s *encodeStage) binding(f *knownFlow) sdk.Binding {
 			return b
 		}
 	}
-	return sdk.Placeholder(s.hasRun || f.flow.Flow.Origin.Run != "")
+	origin := f.flow.Flow.Origin
+	return sdk.Placeholder(origin.Run != "" || s.hasRun && origin == (sdk.Origin{})) // as Registration has it
 }
 
 // collect brings the answers to the admitter until every job has its answer.
