@@ -62,7 +62,6 @@ func TestWrongPipelineFiles(t *testing.T) {
 		{name: "missing variable", old: `"stand"`, new: "var.asset", place: "2:11", says: []string{"asset"}},
 		{name: "until nobody", old: "rate = 10", new: "rate = 10\n    until = pipeline.goood", place: "5:13", says: []string{`"good"`}},
 		{name: "until itself", old: "rate = 10", new: "rate = 10\n    until = pipeline.good", place: "5:13", says: []string{"good → good"}},
-		{name: "backup", old: "  encoder", new: "  backup {\n    dir = \"/tmp/x\"\n  }\n  encoder", place: "7:3", says: []string{"no backup"}},
 		{name: "rule", old: "  encoder", new: "  rule \"hot\" {\n    channels = { n = \"generator.n\" }\n    when = \"n > 1.0\"\n  }\n  encoder", place: "7:3", says: []string{"does not run them"}},
 		{name: "no pipeline", new: "locals {\n  a = 1\n}\n", place: "1:1", says: []string{"pipeline"}},
 		{name: "empty", new: "", place: "1:1", says: []string{"pipeline"}},

@@ -64,7 +64,7 @@ func TestLiveProgress(t *testing.T) {
 	server := sifttest.New(t, sifttest.Options{})
 	term := openTerminal(t, columns)
 	h := start(t, options{stdout: term.tty}, "run", writeFile(t, "load.hcl", load{uri: server.URI()}.hcl()))
-	redraw := regexp.MustCompile(`\x1b\[2A\x1b\[J`) // two lines up, the rest erased
+	redraw := regexp.MustCompile(`\x1b\[[12]A\x1b\[J`) // as many lines up as there were, the rest erased
 	drawn := term.await(func(text string) bool { return len(redraw.FindAllString(text, -1)) >= 3 }, h.exited, patience)
 	require.True(t, drawn, "%q", term.String())
 	h.interrupt()

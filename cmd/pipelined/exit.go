@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"github.com/pipelined/pipelined/core/pipeline"
+	"github.com/pipelined/pipelined/core/vfs"
 )
 
 // Exit codes. Scripts rely on them.
@@ -45,7 +46,7 @@ func exitCode(err error) int {
 		return e.code
 	}
 	switch {
-	case errors.Is(err, pipeline.ErrLocked), errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist),
+	case errors.Is(err, pipeline.ErrLocked), errors.Is(err, vfs.ErrLocked), errors.Is(err, fs.ErrPermission), errors.Is(err, fs.ErrNotExist),
 		errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.EIO),
 		errors.Is(err, syscall.ENOTDIR):
 		return exitIO

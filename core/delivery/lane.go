@@ -117,7 +117,7 @@ func (l *lane) push(ctx context.Context, i item) error {
 	i.batch.Retain()
 	l.own(i.batch.Ids)
 	if err := l.queue.Push(ctx, i); err != nil {
-		l.disown(checkpoint.SetOf(i.batch.Ids))
+		l.leaveToStore(checkpoint.SetOf(i.batch.Ids))
 		i.batch.Release()
 		return err
 	}
@@ -135,7 +135,7 @@ func (l *lane) pushEvicting(i item) {
 	}
 	for _, e := range evicted {
 		l.note(func(s *State) { s.Evicted += e.batch.count() })
-		l.disown(checkpoint.SetOf(e.batch.Ids))
+		l.leaveToStore(checkpoint.SetOf(e.batch.Ids))
 		l.track.publish(control.CheckpointNeedsReingestion, checkpoint.SetOf(e.batch.Ids))
 		e.batch.Release()
 	}
@@ -154,6 +154,12 @@ func (l *lane) disown(ids checkpoint.Set) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.mu.owned.RemoveSet(ids)
+}
+
+// leaveToStore disowns ids that are not confirmed: the store has them, or nothing has.
+func (l *lane) leaveToStore(ids checkpoint.Set) {
+	l.disown(ids)
+	l.track.abandon(ids)
 }
 
 func (l *lane) owned() checkpoint.Set {
@@ -197,6 +203,7 @@ func (l *lane) run(ctx context.Context) error {
 	tasks.Go(func() { l.receive(ctx) })
 	err := l.loop(ctx)
 	cancel()
+	l.holding.Store(false) // the other lane goes on by itself
 	l.transport.Close()
 	l.queue.Close() // before the wait: who pushes must not wait for a lane that is over
 	tasks.Wait()
@@ -204,8 +211,14 @@ func (l *lane) run(ctx context.Context) error {
 	return err
 }
 
-// giveUp drops the references on what is still here. It stays in the census.
+// giveUp drops the references on what is still here. It stays in the census: the store
+// has it, and the next run sends it.
 func (l *lane) giveUp() {
+	l.releaseAll()
+	l.leaveToStore(l.owned())
+}
+
+func (l *lane) releaseAll() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i, ok := l.queue.Pop(); ok; i, ok = l.queue.Pop() {
@@ -215,7 +228,6 @@ func (l *lane) giveUp() {
 			i.batch.Release()
 		}
 	}
-	l.mu.owned = checkpoint.Set{} // the store has it, and the next run sends it
 	for _, e := range l.mu.entries {
 		e.batch.Release()
 	}
@@ -450,6 +462,9 @@ func (l *lane) transmit(ctx context.Context, s *sent, stream uint64, b *Batch) e
 // whose answer may come in time.
 func (l *lane) finished() bool {
 	if !l.queue.Closed() {
+		return false
+	}
+	if !l.kept() && !l.retryAt.IsZero() { // the other lane waits with this one
 		return false
 	}
 	l.mu.Lock()
