@@ -234,6 +234,9 @@ func (p *Pipeline) work(s *stages) {
 		s.encoder.Go(func() { p.stageFailed(s, p.encoderPlugin(), p.encode.feed(s.flow)) })
 		s.encoder.Go(func() { p.stageFailed(s, p.encoderPlugin(), p.encode.collect(s.flow)) })
 	}
+	if p.store != nil {
+		s.tracks.Go(func() { p.rewriteUnbound(s.introducing) })
+	}
 	for _, src := range p.sources {
 		if src.block.IdleExit > 0 {
 			s.watchers.Go(func() { src.watchIdle(s.ending) })
