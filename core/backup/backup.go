@@ -66,6 +66,7 @@ type Backup struct {
 		appended uint64 // sequence of the newest Append; changes while io is held too
 		durable  uint64 // sequence up to which Append is durable; as appended
 		finished uint64 // segments since Open
+		done     uint64 // segments that went since Open and that all tracks had confirmed
 	}
 }
 
@@ -232,8 +233,11 @@ type Stats struct {
 	Bytes     int64  // of segments and indexes
 	Kept      int    // segments that are kept aside because of damage or chunks without a record
 	Unbound   int    // segments whose messages carry placeholders
+	Confirmed int    // segments that all tracks have confirmed, besides the one that is written and those kept aside
+	Waiting   int    // segments with something that a track has not confirmed
 	Active    int64  // bytes of the segment that is written
 	Finished  uint64 // segments that were finished since Open
+	Done      uint64 // segments that all tracks had confirmed when they were deleted, since Open
 	NextID    uint64 // the next one to be given out
 	Appended  uint64 // sequence of the newest Append
 	Durable   uint64 // sequence up to which Append is durable
@@ -246,12 +250,18 @@ func (b *Backup) Stats() Stats {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s := Stats{
-		Segments: len(b.mu.segments), Bytes: b.mu.bytes, Finished: b.mu.finished, NextID: b.mu.next,
+		Segments: len(b.mu.segments), Bytes: b.mu.bytes, Finished: b.mu.finished, Done: b.mu.done, NextID: b.mu.next,
 		Appended: b.mu.appended, Durable: b.mu.durable, Again: b.mu.suspect.Count(), CountFull: b.countFull(),
 	}
 	for _, seg := range b.mu.segments {
 		if seg.damaged || len(seg.orphans) > 0 {
 			s.Kept++
+		}
+		switch {
+		case !b.needless(seg):
+			s.Waiting++
+		case seg != b.mu.active && !seg.damaged:
+			s.Confirmed++
 		}
 		if seg.unbound {
 			s.Unbound++

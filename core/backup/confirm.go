@@ -162,6 +162,7 @@ func (b *Backup) collect() error {
 		for _, s := range done {
 			b.doom(s)
 		}
+		b.countDone(len(done))
 	}
 	b.finishDeletions()
 	if len(done) > 0 {
@@ -197,6 +198,13 @@ func (b *Backup) doom(s *segment) {
 	defer b.mu.Unlock()
 	b.forgetSegment(s)
 	b.mu.doomed = append(b.mu.doomed, s)
+}
+
+// countDone counts segments that go and are confirmed.
+func (b *Backup) countDone(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.mu.done += uint64(n)
 }
 
 // finishDeletions removes the files of doomed segments. That a deletion was decided

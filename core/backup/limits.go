@@ -55,6 +55,7 @@ func (b *Backup) dropOldest(coming checkpoint.Range) ([]Loss, error) {
 	losses := b.lossesOf(seg, lost)
 
 	b.mu.Lock()
+	confirmed := b.needless(seg)
 	b.mu.facts.deleted[seg.number] = true
 	noteIn(b.mu.facts.dropped, seg.number, lost)
 	records := appendRanges(nil, journalDropped, u64(seg.number), lost)
@@ -68,6 +69,9 @@ func (b *Backup) dropOldest(coming checkpoint.Range) ([]Loss, error) {
 		return nil, fmt.Errorf("drop the oldest segment: %w", err)
 	}
 	b.doom(seg)
+	if confirmed {
+		b.countDone(1)
+	}
 	b.finishDeletions()
 	return losses, nil
 }

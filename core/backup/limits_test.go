@@ -119,6 +119,31 @@ func TestRetainKeepsWhatIsConfirmed(t *testing.T) {
 	b, r := open(t, fsys, opts)
 	assert.Equal(t, 1, r.Segments)
 	assert.Empty(t, b.Missing("a").String())
+	assert.Equal(t, 1, b.Stats().Confirmed)
+	assert.Zero(t, b.Stats().Waiting)
+}
+
+// TestFilesAreCountedByWhatBecomesOfThem: a file waits until the last track has
+// confirmed it, and then it is gone.
+func TestFilesAreCountedByWhatBecomesOfThem(t *testing.T) {
+	opts := testOptions()
+	opts.MaxFileSize = 1 // the next message begins another file
+	b, _ := open(t, vfs.NewMemory(0), opts)
+	type files struct {
+		all, waiting, confirmed int
+		done                    uint64
+	}
+	count := func() files {
+		s := b.Stats()
+		return files{s.Segments, s.Waiting, s.Confirmed, s.Done}
+	}
+	ids := checkpoint.SetOf(add(t, b, 10))
+	add(t, b, 10)
+	assert.Equal(t, files{all: 2, waiting: 2}, count())
+	require.NoError(t, b.Confirm("a", ids))
+	assert.Equal(t, files{all: 2, waiting: 2}, count())
+	require.NoError(t, b.Confirm("b", ids))
+	assert.Equal(t, files{all: 1, waiting: 1, done: 1}, count())
 }
 
 // TestDamageInTheMiddle: what lies behind is used, what is gone is named once, and

@@ -56,8 +56,9 @@ type BackupStatus struct {
 	Files       int    // data files
 	Unconfirmed int    // of these, with messages that some track has not confirmed
 	Kept        int    // of these, confirmed and kept because of `retain`
-	Finished    uint64 // files whose messages were all confirmed, since the start
-	Bytes       int64  // of all files
+	Damaged     int    // of these, kept because something in them is not readable or not known
+	Finished    uint64 // files whose messages were all confirmed: those kept, and those deleted since the start
+	Bytes       int64  // of all files, with their indexes
 	ActiveBytes int64  // of the file that is being written
 	Rotations   uint64
 	Messages    uint64 // written since the start
@@ -98,7 +99,7 @@ func (p *Pipeline) Status() Status {
 	s.AtRisk = atRisk(s.Flows, sources)
 	s.Memory = Memory{Used: p.memory.Used(), Limit: p.memory.Limit()}
 	if store != nil {
-		s.Backup = store.status(s.Tracks)
+		s.Backup = store.status()
 	}
 	return s
 }
@@ -138,12 +139,13 @@ func atRisk(flows []telemetry.FlowTotals, sources []*source) AtRisk {
 	return risk
 }
 
-// status returns how the store is, for these tracks.
-func (s *store) status(tracks []TrackStatus) *BackupStatus {
+// status returns how the store is.
+func (s *store) status() *BackupStatus {
 	stats, state := s.backup.Stats(), s.manager.State()
 	out := &BackupStatus{
-		Dir: s.dir, Files: stats.Segments, Kept: stats.Kept, Finished: stats.Finished,
-		Bytes: stats.Bytes, ActiveBytes: stats.Active, Rotations: stats.Finished,
+		Dir: s.dir, Files: stats.Segments, Unconfirmed: stats.Waiting, Kept: stats.Confirmed, Damaged: stats.Kept,
+		Finished: stats.Done + uint64(stats.Confirmed),
+		Bytes:    stats.Bytes, ActiveBytes: stats.Active, Rotations: stats.Finished,
 		Messages: state.Messages, Written: state.Bytes,
 		NextID: stats.NextID, DurableID: state.DurableID, CommittedID: s.committed(stats.NextID),
 		WaitingMessages: state.Waiting.Messages, WaitingBytes: state.Waiting.Bytes,
@@ -154,11 +156,6 @@ func (s *store) status(tracks []TrackStatus) *BackupStatus {
 	}
 	if state.Trouble != nil {
 		out.Trouble = state.Trouble.Error()
-	}
-	for _, t := range tracks {
-		if t.Pending > 0 {
-			out.Unconfirmed = stats.Segments
-		}
 	}
 	return out
 }

@@ -148,7 +148,7 @@ func convertBackup(b *pipeline.BackupStatus) *Backup {
 		return nil
 	}
 	return &Backup{
-		Dir: b.Dir, Files: b.Files, Unconfirmed: b.Unconfirmed, Kept: b.Kept, Finished: b.Finished,
+		Dir: b.Dir, Files: b.Files, Unconfirmed: b.Unconfirmed, Kept: b.Kept, Damaged: b.Damaged, Finished: b.Finished,
 		Bytes: b.Bytes, ActiveBytes: b.ActiveBytes, Rotations: b.Rotations, Messages: b.Messages, Written: b.Written,
 		NextID: b.NextID, DurableID: b.DurableID, CommittedID: b.CommittedID,
 		WaitingMessages: b.WaitingMessages, WaitingBytes: b.WaitingBytes, OldestWaiting: Seconds(b.OldestWaiting),

@@ -111,7 +111,7 @@ func full() pipeline.Status {
 			},
 		}},
 		Backup: &pipeline.BackupStatus{
-			Dir: "/data/stand/backups", Files: 4, Unconfirmed: 2, Kept: 1, Finished: 30, Bytes: 5000, ActiveBytes: 500, Rotations: 33,
+			Dir: "/data/stand/backups", Files: 4, Unconfirmed: 2, Kept: 1, Damaged: 5, Finished: 30, Bytes: 5000, ActiveBytes: 500, Rotations: 33,
 			Messages: 90, Written: 9000, NextID: 1000, DurableID: 990, CommittedID: 950,
 			WaitingMessages: 9, WaitingBytes: 900, OldestWaiting: 3 * time.Second, Unjournaled: 11, Sync: h.Durations(),
 			Lagging: true, Full: true, Trouble: "no space left on device", TroubleSince: time.Now().Add(-time.Minute),

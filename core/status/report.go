@@ -188,6 +188,7 @@ type Backup struct {
 	Files           int       `json:"files"`
 	Unconfirmed     int       `json:"files_unconfirmed"`
 	Kept            int       `json:"files_kept"`
+	Damaged         int       `json:"files_damaged"`
 	Finished        uint64    `json:"files_finished"`
 	Bytes           int64     `json:"bytes"`
 	ActiveBytes     int64     `json:"active_bytes"`
