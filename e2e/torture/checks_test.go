@@ -2,6 +2,7 @@ package torture
 
 import (
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -146,14 +147,16 @@ func (s *scenario) finish() {
 	for again := 0; code == exitPending && s.client != nil && again < 5; again++ {
 		code = s.lastRun() // the drain timeout was too short for what was left
 	}
-	if want := s.lastCode(); code != want {
-		s.problem("the last run ended with %d, not %d\n%s", code, want, clip(s.host.all.String(), 4000))
+	// Rows that were refused for good in the last run are lost.
+	if code != exitOK && (code != exitFailure || len(s.plan.poison) == 0) {
+		s.problem("the last run ended with %d\n%s", code, clip(s.host.all.String(), 4000))
 	}
 	s.checkExit(step{}, code)
 	s.checkNothingLeft()
 	s.settle()
 	s.checkOdd(s.rows.tally)
 	s.checkComplete("the destination", s.rows.tally)
+	s.checkPoison()
 	s.checkOthers()
 	s.note("%d of %d rows arrived, %d duplicates", s.rows.distinct(), s.plan.rows, s.rows.duplicates())
 }
@@ -179,11 +182,26 @@ func (s *scenario) lastRun() int {
 	return code
 }
 
-func (s *scenario) lastCode() int {
-	if len(s.plan.poison) > 0 {
-		return exitFailure
+// checkPoison looks for the rows that the destination refuses, and for no others, in
+// the dead letter.
+func (s *scenario) checkPoison() {
+	if !s.plan.backup {
+		return
 	}
-	return exitOK
+	letters := newTally(s.plan.rows)
+	if err := fileRows(s.outside(filepath.Join(s.at.data, "torture", "dead-letter")), letters); err != nil {
+		s.problem("%v", err)
+	}
+	for n := range s.plan.rows {
+		switch {
+		case letters.has(n) && !s.weather.poison[uint64(n)]:
+			s.problem("row %d is in the dead letter; nobody refused it", n)
+		case s.weather.poison[uint64(n)] && s.rows.has(n):
+			s.problem("row %d is at the destination, which refuses it", n)
+		case s.weather.poison[uint64(n)] && !letters.has(n):
+			s.lost([]int{n}, "rows that the destination refuses are not in the dead letter")
+		}
+	}
 }
 
 // checkOthers looks for every row in the files of other transports and in the backup,

@@ -118,6 +118,11 @@ func makePlan(seed uint64, kills int, backup bool) plan {
 	}
 	// Enough for the whole scenario, and not more than fits the memory.
 	p.rows = min(p.rate*len(p.steps), 24<<20/(200+p.pad))
+	if backup && r.IntN(6) == 0 {
+		for range 1 + r.IntN(3) {
+			p.poison = append(p.poison, uint64(r.IntN(p.rows)))
+		}
+	}
 	return p
 }
 
