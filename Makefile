@@ -48,6 +48,16 @@ race: ## short tests of the packages with goroutines, under the race detector
 e2e: build ## real binary, real processes, real servers
 	$(GO) test -count=1 -timeout 10m $(E2E)
 
+# How many processes the campaign kills at least, and its first scenario.
+N    ?= 1000
+SEED ?= 1
+
+.PHONY: torture
+torture: ## kills processes at random moments and looks for every row; N kills from scenario SEED on; build/torture/matrix.md
+	mkdir -p $(BUILD)/torture
+	$(GO) test -count=1 -timeout 0 ./e2e/torture -run '^TestCampaign$$' -v -args \
+		-kills $(N) -seed $(SEED) -report $(CURDIR)/$(BUILD)/torture/matrix.md -keep $(CURDIR)/$(BUILD)/torture/failed
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME
 	@grep -rno --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | sort | while IFS=: read -r file _ func; do \
