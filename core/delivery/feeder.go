@@ -135,7 +135,7 @@ func (f *feeder) feed(ctx context.Context, missing checkpoint.Set) (fed bool, er
 		}
 		i := item{batch: b, filtered: !f.track.wants(b.Flow), group: group}
 		if !i.filtered && !f.track.settings.Sendable(b) {
-			f.park(checkpoint.SetOf(b.Ids))
+			f.park(b)
 			b.Release()
 			continue
 		}
@@ -176,11 +176,14 @@ func (f *feeder) liveIsBusy() bool {
 // away reports whether the destination takes nothing at the moment.
 func (f *feeder) away() bool { return f.track.live.holding.Load() || f.track.again.holding.Load() }
 
-// park leaves ids aside until unpark.
-func (f *feeder) park(ids checkpoint.Set) {
+// park leaves a batch that cannot be sent aside until unpark.
+func (f *feeder) park(b *Batch) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.mu.parked.AddSet(ids)
+	f.mu.parked.Add(b.Ids)
+	f.mu.Unlock()
+	if f.track.settings.Sendable(b) { // since a moment ago: unpark may have come before
+		f.track.LookAgain()
+	}
 }
 
 func (f *feeder) unpark() {

@@ -125,17 +125,26 @@ func (l *lane) takeConfirmed() []*entry {
 
 func (l *lane) confirmStored(s *sent) {
 	var sentIDs checkpoint.Set
-	for _, e := range s.entries {
-		fresh := l.track.settle(e.ids)
+	count := func(e *entry, ids checkpoint.Set) {
 		account := l.track.account(e.flow)
 		if e.filtered {
-			account.Filtered.Add(fresh.Count())
-			continue
+			account.Filtered.Add(ids.Count())
+		} else {
+			account.Delivered.Add(ids.Count())
 		}
-		account.Delivered.Add(fresh.Count())
-		sentIDs.Add(e.ids)
+	}
+	for _, e := range s.entries {
+		count(e, l.track.store.Confirm(checkpoint.SetOf(e.ids)))
+		if !e.filtered {
+			sentIDs.Add(e.ids)
+		}
 	}
 	l.disown(s.ids())
+	for _, e := range s.entries { // the store takes no confirmation of these any more
+		for _, d := range l.track.takeDropped(checkpoint.SetOf(e.ids)) {
+			count(e, d.ids)
+		}
+	}
 	l.track.feeder.confirmed(sentIDs)
 }
 
@@ -186,13 +195,8 @@ func (l *lane) missing(a checkpoint.Action) {
 // from there meanwhile.
 func (l *lane) leave(s *sent, reason checkpoint.Reason) {
 	ids := s.ids()
-	for _, e := range s.entries {
-		if gone := l.track.takeDropped(e.ids); !gone.Empty() {
-			l.track.countLost(e.flow, gone, reasonDropped)
-		}
-	}
 	l.note(func(state *State) { state.Resent += s.messages })
-	l.disown(ids)
+	l.leaveToStore(ids)
 	failure := l.failure
 	if reason != checkpoint.ReasonFailed || failure == nil {
 		failure = &sdk.Error{Class: sdk.ClassRetry, Message: reason.String()}

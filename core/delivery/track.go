@@ -52,8 +52,14 @@ type Track struct {
 	mu struct {
 		sync.Mutex
 		claimed checkpoint.Set // on their way to the live lane
-		dropped checkpoint.Set // gone from the store while a lane had them
+		dropped []dropped      // gone from the store while a lane had them
 	}
+}
+
+// dropped is ids of a flow that nothing but a lane has.
+type dropped struct {
+	flow *Flow
+	ids  checkpoint.Set
 }
 
 // NewTrack returns a track that keeps batches in memory until they are confirmed.
@@ -134,10 +140,12 @@ func (t *Track) Push(ctx context.Context, b *Batch) error {
 	i := item{batch: b, filtered: !t.wants(b.Flow)}
 	if i.filtered || t.settings.Sendable(b) {
 		t.live.pushEvicting(i)
-	} else {
-		t.feeder.park(checkpoint.SetOf(b.Ids))
+		t.endClaim(b)
+		return nil
 	}
+	t.feeder.park(b)
 	t.endClaim(b)
+	t.abandon(checkpoint.SetOf(b.Ids))
 	return nil
 }
 
@@ -191,19 +199,59 @@ func (t *Track) LookAgain() {
 // Drop tells that ids of a flow are gone from the store. What no lane has of them
 // is lost; a lane may still deliver what it has.
 func (t *Track) Drop(flow *Flow, ids checkpoint.Set, reason string) {
-	owned := t.owned()
-	var gone checkpoint.Set
+	t.countLost(flow, t.keepDropped(flow, ids), reason)
+}
+
+// keepDropped notes those ids that a lane still has, and returns the others.
+func (t *Track) keepDropped(flow *Flow, ids checkpoint.Set) (gone checkpoint.Set) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	// A lane that lets go of ids looks for them in dropped after that: they are
+	// either there then, or not owned here.
+	owned := t.mu.claimed.Clone()
+	owned.AddSet(t.live.owned())
+	owned.AddSet(t.again.owned())
+	var kept checkpoint.Set
 	for r := range ids.Ranges() {
 		open := t.store.Unconfirmed(r)
-		kept := open.Clone()
-		open.RemoveSet(owned)
-		kept.RemoveSet(open)
 		gone.AddSet(open)
-		t.mu.Lock()
-		t.mu.dropped.AddSet(kept)
-		t.mu.Unlock()
+		kept.AddSet(open)
 	}
-	t.countLost(flow, gone, reason)
+	gone.RemoveSet(owned)
+	kept.RemoveSet(gone)
+	if !kept.Empty() {
+		t.mu.dropped = append(t.mu.dropped, dropped{flow, kept})
+	}
+	return gone
+}
+
+// takeDropped returns those ids that are gone from the store, and forgets them.
+func (t *Track) takeDropped(ids checkpoint.Set) []dropped {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var taken, left []dropped
+	for _, d := range t.mu.dropped {
+		var part checkpoint.Set
+		for r := range ids.Ranges() {
+			part.AddSet(d.ids.Within(r))
+		}
+		if !part.Empty() {
+			taken = append(taken, dropped{d.flow, part})
+			d.ids.RemoveSet(part)
+		}
+		if !d.ids.Empty() {
+			left = append(left, d)
+		}
+	}
+	t.mu.dropped = left
+	return taken
+}
+
+// abandon counts as lost what is gone from the store, of ids that no lane has any more.
+func (t *Track) abandon(ids checkpoint.Set) {
+	for _, d := range t.takeDropped(ids) {
+		t.countLost(d.flow, d.ids, reasonDropped)
+	}
 }
 
 // countLost counts ids as lost that the store has given up.
@@ -221,23 +269,6 @@ func (t *Track) Lose(flow *Flow, ids checkpoint.Set, reason string) {
 	if fresh := t.store.Confirm(ids); !fresh.Empty() {
 		t.account(flow).Lost.Add(reason, fresh.Count())
 	}
-}
-
-// settle notes a confirmation and returns the ids for which it is the first.
-func (t *Track) settle(ids checkpoint.Range) (fresh checkpoint.Set) {
-	fresh = t.takeDropped(ids) // the store takes no confirmation of them any more
-	fresh.AddSet(t.store.Confirm(checkpoint.SetOf(ids)))
-	return fresh
-}
-
-// takeDropped returns those ids of a range that are gone from the store, and
-// forgets them.
-func (t *Track) takeDropped(ids checkpoint.Range) checkpoint.Set {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	gone := t.mu.dropped.Within(ids)
-	t.mu.dropped.RemoveSet(gone)
-	return gone
 }
 
 // owned returns the ids that are queued, or in a stream that may still confirm them
