@@ -144,3 +144,23 @@ func RateLimited(delay time.Duration) error {
 	}
 	return st.Err()
 }
+
+// TakeEach reads to the end, gives each message to take, which must not keep it, and
+// answers OK. The stream does not count or keep the messages, nor does a ledger: it
+// is for measurements.
+func TakeEach(take func(message []byte)) Behaviour {
+	return func(st *Stream) error {
+		var m rawMessage
+		for {
+			err := st.raw.RecvMsg(&m)
+			if errors.Is(err, io.EOF) {
+				st.noteEnd()
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			take(m.bytes)
+		}
+	}
+}

@@ -69,9 +69,8 @@ func (st *Stream) next(m *rawMessage) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	switch {
-	case errors.Is(err, io.EOF) && !st.mu.eof:
-		st.mu.eof = true
-		close(st.halfClosed)
+	case errors.Is(err, io.EOF):
+		st.endLocked()
 	case err == nil:
 		st.mu.count++
 		if !st.discard {
@@ -81,6 +80,20 @@ func (st *Stream) next(m *rawMessage) error {
 		st.mu.arrived = make(chan struct{})
 	}
 	return err
+}
+
+func (st *Stream) noteEnd() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.endLocked()
+}
+
+// endLocked notes that the client has half-closed the stream.
+func (st *Stream) endLocked() {
+	if !st.mu.eof {
+		st.mu.eof = true
+		close(st.halfClosed)
+	}
 }
 
 // Context ends with the stream. It is for behaviours.
