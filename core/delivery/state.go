@@ -132,9 +132,7 @@ func (t *Track) Pending() uint64 {
 	if t.store == nil {
 		return t.live.pending()
 	}
-	pending := t.owned()
-	pending.AddSet(t.store.Missing())
-	return pending.Count()
+	return t.stored().Count()
 }
 
 // firstPending returns the least id that is not confirmed; 0: there is none.
@@ -142,9 +140,20 @@ func (t *Track) firstPending() uint64 {
 	if t.store == nil {
 		return t.live.firstPending()
 	}
-	pending := t.owned()
+	return t.stored().First()
+}
+
+// stored returns what is not settled: what the store has or is about to have, and what
+// only a lane has.
+func (t *Track) stored() checkpoint.Set {
+	t.mu.Lock()
+	pending := t.mu.claimed.Clone()
+	for _, d := range t.mu.dropped {
+		pending.AddSet(d.ids)
+	}
+	t.mu.Unlock()
 	pending.AddSet(t.store.Missing())
-	return pending.First()
+	return pending
 }
 
 // OnDisk counts the pending messages that only the store has.
