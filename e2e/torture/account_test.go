@@ -45,8 +45,8 @@ func parseAccount(text string) (account, error) {
 	}
 	for _, line := range lines[1:] {
 		track := wordBefore(line, ends[columnTrack])
-		if len(line) < ends[columnTrackLost] || track == "" {
-			break // the table is over
+		if len(line) < ends[columnTrackLost] || track == "" || strings.Contains(line, ": ") {
+			break // the table is over; reasons follow
 		}
 		numbers := map[string]uint64{}
 		for _, heading := range []string{columnRead, columnRefused, columnDelivered, columnPending, columnTrackLost} {

@@ -170,6 +170,9 @@ func (s *scenario) lastRun() int {
 		if !until(3*patience, func() bool { return s.client.finished() && listens() || s.host.hasEnded() }) {
 			s.problem("the client does not get rid of its rows: %s", s.client)
 		}
+		if !until(3*patience, func() bool { return s.host.hasEnded() || s.nothingWaits() }) {
+			s.problem("rows that were stored are not delivered")
+		}
 		s.host.stop()
 	}
 	code, ok := s.host.wait(3 * patience)
@@ -182,16 +185,28 @@ func (s *scenario) lastRun() int {
 	return code
 }
 
+// nothingWaits reports whether every row is where it belongs.
+func (s *scenario) nothingWaits() bool {
+	s.rows.update()
+	return s.rows.distinct()+s.letters().distinct() >= s.plan.rows
+}
+
+// letters returns what is in the dead letter.
+func (s *scenario) letters() *tally {
+	t := newTally(s.plan.rows)
+	if err := fileRows(s.outside(filepath.Join(s.at.data, "torture", "dead-letter")), t); err != nil {
+		s.problem("%v", err)
+	}
+	return t
+}
+
 // checkPoison looks for the rows that the destination refuses, and for no others, in
 // the dead letter.
 func (s *scenario) checkPoison() {
 	if !s.plan.backup {
 		return
 	}
-	letters := newTally(s.plan.rows)
-	if err := fileRows(s.outside(filepath.Join(s.at.data, "torture", "dead-letter")), letters); err != nil {
-		s.problem("%v", err)
-	}
+	letters := s.letters()
 	for n := range s.plan.rows {
 		switch {
 		case letters.has(n) && !s.weather.poison[uint64(n)]:
