@@ -189,6 +189,50 @@ func TestStatusOfAnOutage(t *testing.T) {
 	assert.Equal(t, fmt.Sprint(account.tracks["sift.live"].pending), strings.ReplaceAll(found[1], ",", ""))
 }
 
+// Who waits for delivery waits for what an earlier run has left, too, however new the
+// rows are that come meanwhile.
+func TestWaitForWhatWasLeft(t *testing.T) {
+	t.Parallel()
+	server := sifttest.New(t, sifttest.Options{Keys: []string{"a-key"}})
+	server.Stop()
+	file := writeFile(t, "load.hcl", load{uri: server.URI(), rate: "1000", pipeline: backupBlock}.hcl())
+	killed := start(t, options{}, "run", file)
+	killed.awaitStatus("rows are durable", func(p status.Pipeline) bool { return p.Backup != nil && p.Backup.DurableID > 500 })
+	require.NoError(t, killed.cmd.Process.Kill())
+	killed.wait()
+
+	h := start(t, options{dataDir: killed.dataDir}, "run", file)
+	eventually(t, "it cannot be asked", func() bool {
+		_, ok := h.status()
+		return ok
+	})
+	waiter := start(t, options{}, "status", "--wait", "delivered", "--data-dir", h.dataDir)
+	left := func(p status.Pipeline) uint64 {
+		for _, f := range p.Flows {
+			if f.Name == storedBefore {
+				return f.Tracks[0].Pending
+			}
+		}
+		return 0
+	}
+	p := h.awaitStatus("new rows come to those that were left", func(p status.Pipeline) bool {
+		return left(p) > 500 && len(p.Tracks) == 1 && p.Tracks[0].Pending > left(p)+500
+	})
+	require.False(t, waiter.hasEnded(), "nothing is delivered: %s", clip(waiter.all.String()))
+	assert.Positive(t, p.Backup.Unconfirmed)
+	assert.Zero(t, p.Backup.Finished)
+
+	require.NoError(t, server.Start())
+	waiter.requireExit(exitOK)
+	p = h.awaitStatus("files go", func(p status.Pipeline) bool { return p.Backup.Finished > 0 })
+	assert.Zero(t, left(p))
+	h.interrupt()
+	h.requireExit(exitOK)
+}
+
+// storedBefore is the flow that stands for what an earlier run has left.
+const storedBefore = "(stored before this start)"
+
 // A host that was killed leaves its socket; the next one takes its place.
 func TestSocketOfADeadHost(t *testing.T) {
 	t.Parallel()
