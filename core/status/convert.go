@@ -31,6 +31,9 @@ func convert(s pipeline.Status, now time.Time) Pipeline {
 			track.Delivered += f.Tracks[i].Delivered
 			track.Lost += telemetry.Sum(f.Tracks[i].Lost)
 		}
+		if p.storedBefore(i) > 0 { // it came at an unknown time before the start
+			track.OldestPending = max(track.OldestPending, p.Elapsed)
+		}
 		p.Tracks = append(p.Tracks, track)
 	}
 	return p

@@ -146,6 +146,17 @@ func TestSeriesOfFlowsAreBounded(t *testing.T) {
 	assert.Equal(t, uint64(n), p.Tracks[0].Delivered)
 }
 
+// What an earlier run left is as old as this one at least.
+func TestAgeOfWhatWasStoredBefore(t *testing.T) {
+	now := time.Now()
+	s := calm("p")
+	s.Started = now.Add(-time.Hour)
+	s.Tracks[0].Pending, s.Tracks[0].OldestPending = 5, time.Minute
+	assert.Equal(t, Seconds(time.Minute), convert(s, now).Tracks[0].OldestPending)
+	s.Flows = append(s.Flows, telemetry.FlowTotals{Name: telemetry.StoredBefore, Tracks: []telemetry.TrackTotals{{Track: "file.out", Pending: 1}}})
+	assert.Equal(t, Seconds(time.Hour), convert(s, now).Tracks[0].OldestPending)
+}
+
 // Clients choose the names of their flows.
 func TestHostileNames(t *testing.T) {
 	s := calm("p")
