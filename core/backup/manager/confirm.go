@@ -73,7 +73,7 @@ func setOf(sets map[string]*checkpoint.Set, track string) *checkpoint.Set {
 // given out count for nothing. It waits for nothing; that confirmations are in the
 // journal is what Flush waits for.
 func (m *Manager) Confirm(track string, ids checkpoint.Set) (fresh checkpoint.Set) {
-	given := checkpoint.SetOf(checkpoint.Range{First: 1, Last: max(1, m.backup.Stats().NextID-1)})
+	given := checkpoint.SetOf(checkpoint.Range{First: 1, Last: max(1, m.backup.NextID()-1)})
 	given.RemoveSet(m.leases.unused())
 	m.mu.Lock()
 	defer m.mu.Unlock()

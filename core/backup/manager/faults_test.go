@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"log/slog"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -26,6 +27,41 @@ type sickFS struct {
 	full  atomic.Bool  // writes and creations: ENOSPC, the first write is short
 	syncs atomic.Int32 // so many syncs fail with EIO
 	reads atomic.Bool  // EIO
+	slow  atomic.Bool  // others get their turn during each call
+}
+
+// yield lets other goroutines run. A pause would not do: those that wait for a mutex
+// keep the time of a bubble from passing.
+func (s *sickFS) yield() {
+	for range 50 {
+		if s.slow.Load() {
+			runtime.Gosched()
+		}
+	}
+}
+
+func (s *sickFS) Create(path string) (vfs.File, error) {
+	f, err := s.Fault.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	return &sickFile{f, s}, nil
+}
+
+type sickFile struct {
+	vfs.File
+	fs *sickFS
+}
+
+func (f *sickFile) Write(p []byte) (int, error) {
+	f.fs.yield()
+	return f.File.Write(p)
+}
+
+func (f *sickFile) Sync() error {
+	err := f.File.Sync()
+	f.fs.yield() // what is written now is not synced
+	return err
 }
 
 func newSickFS(fsys vfs.FS) *sickFS {
@@ -119,6 +155,28 @@ func TestWhatAFailedSyncLeavesInDoubtIsWrittenAgain(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestWhatIsWrittenWhileASyncFailsComesAgain checks that the cursor of a later batch
+// cannot become durable before what is in doubt.
+func TestWhatIsWrittenWhileASyncFailsComesAgain(t *testing.T) {
+	x := openBench(t, vfs.NewMemory(0), testOptions(), within(time.Hour))
+	a, b, c := x.push(2), x.push(3), x.push(4)
+	tail := &x.m.mu.tail
+	entries := tail.entries
+	for i := range 2 {
+		x.m.wrote(entries[i], uint64(i+1), 1, &effects{})
+	}
+	doubt := &backup.SuspectError{Ids: checkpoint.SetOf(a.meta.Ids), Err: syscall.EIO}
+	x.m.suspect(doubt, &effects{})
+	assert.Equal(t, 9, tail.waiting.Messages, "also what came after it: %v", b.meta.Ids)
+	assert.Same(t, entries[0], tail.first())
+	x.m.wrote(entries[2], 3, 1, &effects{}) // it was on its way
+	assert.Equal(t, 9, tail.waiting.Messages, "%v", c.meta.Ids)
+	assert.Empty(t, tail.synced(3))
+	x.m.wrote(entries[0], 4, 1, &effects{})
+	assert.Equal(t, []*entry{entries[0]}, tail.synced(4))
+	require.NoError(t, x.b.Close())
 }
 
 // TestRotateReadsASuspectBack fails the sync that ends a segment.

@@ -220,7 +220,7 @@ func newSlowFS(fsys vfs.FS) *slowFS {
 	return &slowFS{FS: fsys, gates: make(map[vfs.Kind]*gate)}
 }
 
-// hold holds up all calls of a kind for segments until the result is called.
+// hold holds up all calls of a kind for segments until open is called, once.
 func (s *slowFS) hold(kind vfs.Kind) (g *gate, open func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -231,8 +231,8 @@ func (s *slowFS) hold(kind vfs.Kind) (g *gate, open func()) {
 		defer s.mu.Unlock()
 		if s.gates[kind] == g {
 			delete(s.gates, kind)
-			close(g.open)
 		}
+		close(g.open)
 	}
 }
 

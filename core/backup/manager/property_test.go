@@ -45,13 +45,14 @@ type world struct {
 
 	crashAt  int32 // the crash comes with this call of Safe
 	safes    atomic.Int32
-	crashed  *vfs.Memory
+	crashed  atomic.Pointer[vfs.Memory]
 	safeThen []*testBatch // those that were safe when it came
 }
 
 func newWorld(t *testing.T, r *rapid.T) *world {
 	w := &world{r: r, memory: vfs.NewMemory(0), opts: testOptions()}
 	w.sick = newSickFS(w.memory)
+	w.sick.slow.Store(rapid.Bool().Draw(r, "slow"))
 	w.opts.MaxFileSize = rapid.Int64Range(300, 4000).Draw(r, "file size")
 	w.opts.OnFull = rapid.SampledFrom([]backup.OnFull{backup.Block, backup.DropOldest, backup.DropNewest}).Draw(r, "on full")
 	if w.opts.OnFull != backup.Block {
@@ -75,12 +76,16 @@ func (w *world) add() {
 			w.crash()
 		}
 	}
+	w.mu.Lock()
 	w.batches = append(w.batches, b)
+	w.mu.Unlock()
 	require.NoError(w.r, w.m.Push(context.Background(), b))
 }
 
 // crash ends the file system while a batch becomes safe.
 func (w *world) crash() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for _, b := range w.batches {
 		if b.safe.Load() > 0 {
 			w.safeThen = append(w.safeThen, b)
@@ -90,7 +95,7 @@ func (w *world) crash() {
 	if w.mode != Rotate {
 		survival = vfs.Random(uint64(w.crashAt))
 	}
-	w.crashed = w.memory.Crash(survival)
+	w.crashed.Store(w.memory.Crash(survival))
 }
 
 // confirmSome confirms a batch for one track or for all.
@@ -131,7 +136,7 @@ func (w *world) step() {
 
 // readable checks at a moment of rest that what is missing can be read somewhere.
 func (w *world) readable() {
-	if w.crashed != nil || w.mode == Rotate && w.m.State().Trouble != nil {
+	if w.crashed.Load() != nil || w.mode == Rotate && w.m.State().Trouble != nil {
 		return // what is to be read again may turn out to be lost
 	}
 	stored := readAll(w.r, w.b)
@@ -140,7 +145,7 @@ func (w *world) readable() {
 		stored.Add(b.Meta().Ids)
 		b.Release()
 	}
-	if w.crashed == nil {
+	if w.crashed.Load() == nil {
 		missing.RemoveSet(stored)
 		assert.Empty(w.r, missing.String(), "missing, and neither in memory nor on disk")
 	}
@@ -161,7 +166,7 @@ func (w *world) settled() checkpoint.Set {
 func (w *world) checkCrash() {
 	_ = w.stop()
 	_ = w.b.Close()
-	b, recovered, err := backup.Open(w.crashed, testDir, w.opts)
+	b, recovered, err := backup.Open(w.crashed.Load(), testDir, w.opts)
 	require.NoError(w.r, err)
 	there := readAll(w.r, b)
 	there.AddSet(w.settled())
@@ -235,7 +240,7 @@ func TestEveryBatchIsSafeOnce(t *testing.T) {
 				w.step()
 			}
 			synctest.Wait()
-			if w.crashed != nil {
+			if w.crashed.Load() != nil {
 				w.checkCrash()
 				return
 			}

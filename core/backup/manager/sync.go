@@ -9,9 +9,12 @@ import (
 )
 
 const (
-	// maxUnsynced bounds what mode Rotate remembers of batches that are not durable: with
-	// more of them it syncs, whatever the policy says.
+	// maxUnsynced bounds the batches that are remembered because they are not durable:
+	// with more of them it syncs, whatever the policy says.
 	maxUnsynced = 1 << 16
+	// unsyncedShare is the part of the queue's bytes that written batches may hold in
+	// memory. With more it syncs: sources would wait for the memory.
+	unsyncedShare = 4
 	// syncPause is how long to wait after a sync that said nothing.
 	syncPause = 10 * time.Millisecond
 )
@@ -47,12 +50,19 @@ func (m *Manager) nextSync() (wait time.Duration, finished bool) {
 		return max(0, f.retry.Sub(now)), false
 	}
 	switch wanted := t.entries[0].number <= m.mu.want; {
-	case m.mu.closed, wanted, m.settings.Sync.Mode == Always, len(t.entries) > maxUnsynced && m.settings.Sync.Mode == Rotate:
+	case m.mu.closed, wanted, m.settings.Sync.Mode == Always, m.holdsTooMuch():
 		return 0, false
 	case m.settings.Sync.Mode == Rotate:
 		return -1, false
 	}
 	return max(0, m.mu.oldest.Add(m.settings.Sync.Longest).Sub(now)), false
+}
+
+// holdsTooMuch reports whether too much is remembered because it is not durable. mu is
+// held.
+func (m *Manager) holdsTooMuch() bool {
+	limit := m.settings.Queue.Bytes
+	return len(m.mu.tail.unsynced) > maxUnsynced || limit > 0 && m.mu.tail.written.Bytes > limit/unsyncedShare
 }
 
 // syncOnce is false if it made nothing durable and found nothing wrong.
