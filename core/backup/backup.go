@@ -227,6 +227,13 @@ func (b *Backup) reserve(n uint64) (checkpoint.Range, bool, error) {
 	return r, true, nil
 }
 
+// NextID returns the next id to be given out.
+func (b *Backup) NextID() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.mu.next
+}
+
 // Stats are numbers of a backup.
 type Stats struct {
 	Segments  int    // files
