@@ -9,12 +9,12 @@ import (
 
 // meter measures what comes to a server. It may be used by several streams at once.
 type meter struct {
-	mu     sync.Mutex
-	rows   int
-	first  time.Time
-	last   time.Time
-	gaps   []time.Duration // those of at least noteGap between two receptions
-	longer time.Duration   // the longest
+	mu      sync.Mutex
+	rows    int
+	first   time.Time
+	last    time.Time
+	gaps    []time.Duration // those of at least noteGap between two receptions
+	longest time.Duration   // gap, also if it is not noted
 }
 
 // noteGap is the least gap that is noted.
@@ -31,7 +31,7 @@ func (m *meter) take([]byte) {
 	if gap >= noteGap {
 		m.gaps = append(m.gaps, gap)
 	}
-	m.longer = max(m.longer, gap)
+	m.longest = max(m.longest, gap)
 	m.last = now
 	m.rows++
 }
