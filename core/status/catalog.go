@@ -32,6 +32,13 @@ func streamsMetric() description {
 	}
 }
 
+func lostMetric() description {
+	return description{
+		"pipelined_messages_lost_by_reason_total", counter, []string{"pipeline", "track", "reason"},
+		"The same of all flows, by reason; at most 100 reasons, then other.",
+	}
+}
+
 func checkpointTime() description {
 	return description{
 		"pipelined_checkpoint_duration_seconds", histogram,

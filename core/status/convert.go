@@ -1,6 +1,8 @@
 package status
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/pipelined/pipelined/core/delivery"
@@ -84,17 +86,18 @@ func (f *Flow) add(other Flow) {
 	}
 }
 
-// sumOf adds up counts by reason. Beyond a bound, reasons are not told apart.
+// sumOf adds up counts by reason. Beyond a bound, reasons are not told apart; those of
+// a, which is a sum already, stay.
 func sumOf(a, b map[string]uint64) map[string]uint64 {
 	const maxReasons = 100
 	sum := map[string]uint64{}
-	for _, counts := range []map[string]uint64{a, b} {
-		for reason, n := range counts {
-			if _, known := sum[reason]; !known && len(sum) >= maxReasons {
-				reason = "other"
-			}
-			sum[reason] += n
+	maps.Copy(sum, a)
+	for _, reason := range slices.Sorted(maps.Keys(b)) {
+		n := b[reason]
+		if _, known := sum[reason]; !known && len(sum) >= maxReasons {
+			reason = "other"
 		}
+		sum[reason] += n
 	}
 	return sum
 }

@@ -75,7 +75,7 @@ func descriptions() []description {
 	return slices.Concat(
 		describe(pipelineMetrics()), describe(flowMetrics()), describe(accountMetrics()),
 		describe(trackMetrics()), describe(laneMetrics()), describe(backupMetrics()),
-		[]description{buildInfo(), stateMetric(), streamsMetric(), checkpointTime(), syncTime()},
+		[]description{buildInfo(), stateMetric(), lostMetric(), streamsMetric(), checkpointTime(), syncTime()},
 	)
 }
 
@@ -114,8 +114,11 @@ func collectPipeline(out chan<- prometheus.Metric, p Pipeline) {
 			sendAll(out, accountMetrics(), t, p.Name, t.Track, f.Name)
 		}
 	}
-	for _, t := range p.Tracks {
+	for i, t := range p.Tracks {
 		sendAll(out, trackMetrics(), t, p.Name, t.Name)
+		for reason, n := range lostByReason(p, i) {
+			send(out, lostMetric(), float64(n), p.Name, t.Name, reason)
+		}
 		collectStreams(out, p.Name, t)
 		collectLane(out, p.Name, t.Name, "live", t.Live)
 		collectLane(out, p.Name, t.Name, "again", t.Again)
@@ -149,6 +152,19 @@ func collectStreams(out chan<- prometheus.Metric, pipeline string, t Track) {
 	}
 }
 
+// lostByReason sums up what a track has lost, by reasons as labels hold them.
+func lostByReason(p Pipeline, track int) map[string]uint64 {
+	var sum map[string]uint64
+	for _, f := range p.Flows {
+		lost := map[string]uint64{}
+		for reason, n := range f.Tracks[track].Lost {
+			lost[valid(clip(reason))] += n
+		}
+		sum = sumOf(sum, lost)
+	}
+	return sum
+}
+
 // labelledFlows returns the flows as their label names them: those with the same
 // name are one, and those beyond MetricFlows as well.
 func labelledFlows(flows []Flow) []Flow {
@@ -159,6 +175,7 @@ func labelledFlows(flows []Flow) []Flow {
 		if f.Asset != "" {
 			name = f.Asset + "/" + name
 		}
+		name = valid(name)
 		if _, known := index[name]; !known && len(index) >= MetricFlows {
 			name = OtherFlows
 		}
@@ -189,7 +206,7 @@ func send(out chan<- prometheus.Metric, d description, value float64, labels ...
 	if d.kind == counter {
 		kind = prometheus.CounterValue
 	}
-	m, err := prometheus.NewConstMetric(d.desc(), kind, value, valid(labels)...)
+	m, err := prometheus.NewConstMetric(d.desc(), kind, value, labels...)
 	if err != nil {
 		m = prometheus.NewInvalidMetric(d.desc(), err)
 	}
@@ -203,21 +220,16 @@ func sendDurations(out chan<- prometheus.Metric, d description, durations Durati
 		sum += durations.Counts[i]
 		buckets[time.Duration(bound).Seconds()] = sum
 	}
-	m, err := prometheus.NewConstHistogram(d.desc(), durations.Count, time.Duration(durations.Sum).Seconds(), buckets, valid(labels)...)
+	m, err := prometheus.NewConstHistogram(d.desc(), durations.Count, time.Duration(durations.Sum).Seconds(), buckets, labels...)
 	if err != nil {
 		m = prometheus.NewInvalidMetric(d.desc(), err)
 	}
 	out <- m
 }
 
-// valid replaces what a label cannot hold.
-func valid(labels []string) []string {
-	out := make([]string, len(labels))
-	for i, l := range labels {
-		out[i] = strings.ToValidUTF8(l, "\uFFFD")
-	}
-	return out
-}
+// valid replaces what a label cannot hold. Names that are the same after it share
+// their series, so they are summed up behind it.
+func valid(label string) string { return strings.ToValidUTF8(label, "\uFFFD") }
 
 func truth(b bool) float64 {
 	if b {

@@ -172,6 +172,33 @@ func TestHostileNames(t *testing.T) {
 	assert.InDelta(t, 11, value(t, families, "pipelined_messages_received_total", "flow=imu,pipeline=p"), 0, "flows of the same name are one")
 }
 
+// Two names that a label cannot tell apart are one series: two would be an error.
+func TestNamesThatLabelsCannotHold(t *testing.T) {
+	s := calm("p")
+	for _, name := range []string{"\xff", "\xfe"} {
+		s.Flows = append(s.Flows, telemetry.FlowTotals{
+			Name: name, Received: 1,
+			Tracks: []telemetry.TrackTotals{{Track: "file.out", Lost: map[string]uint64{"not good: " + name: 2}}},
+		})
+	}
+	families, _ := scrape(t, s)
+	assert.InDelta(t, 2, value(t, families, "pipelined_messages_received_total", "flow=\uFFFD,pipeline=p"), 0)
+	assert.InDelta(t, 4, value(t, families, "pipelined_messages_lost_by_reason_total", "pipeline=p,reason=not good: \uFFFD,track=file.out"), 0)
+}
+
+func TestReasonsAreBounded(t *testing.T) {
+	s := calm("p")
+	lost := map[string]uint64{}
+	for i := range 300 {
+		lost[fmt.Sprint("reason ", i)] = 1
+	}
+	s.Flows[0].Tracks[0].Lost = lost
+	families, _ := scrape(t, s)
+	assert.LessOrEqual(t, len(families["pipelined_messages_lost_by_reason_total"].GetMetric()), 101)
+	assert.InDelta(t, 300, value(t, families, "pipelined_messages_lost_total", "flow=imu,pipeline=p,track=file.out"), 0)
+	assert.InDelta(t, 200, value(t, families, "pipelined_messages_lost_by_reason_total", "pipeline=p,reason=other,track=file.out"), 0)
+}
+
 // docs/metrics.md lists every metric, as it is.
 func TestMetricsAreDocumented(t *testing.T) {
 	documented := map[string]string{}
