@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -174,11 +175,14 @@ func conclude(out io.Writer, host *pipeline.Host, runErr error) error {
 	return nil
 }
 
-// runCode is the exit code of a run that failed: input and output problems have
-// their own, everything else means that a plugin or destination is unavailable.
+// runCode is the exit code of a run that failed: input and output problems, and a
+// transport that must not be removed yet, have their own, everything else means that a plugin or destination is unavailable.
 func runCode(err error) int {
 	if code := exitCode(err); code == exitIO {
 		return code
+	}
+	if errors.Is(err, pipeline.ErrRemoved) {
+		return exitConfig
 	}
 	return exitUnavailable
 }

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -122,14 +123,18 @@ func syncPolicy(b *config.Backup) manager.Sync {
 	return manager.Sync{Mode: manager.Within, Longest: b.SyncDelay}
 }
 
+// ErrRemoved is returned by Run when a transport is no longer in the pipeline, and the
+// backup has messages that it has not confirmed.
+var ErrRemoved = errors.New("which is no longer in the pipeline")
+
 // refuseStrangers fails if a transport was taken out that is still owed something:
 // it would be kept for ever, or given up without a word.
 func refuseStrangers(place BackupPlace, r backup.Recovered) error {
 	for track, owed := range r.Strangers {
 		if !owed.Empty() {
-			return fmt.Errorf("the backup in %s has %d messages for transport %s, which is no longer in the pipeline: "+
+			return fmt.Errorf("the backup in %s has %d messages for transport %s, %w: "+
 				"put it back until they are delivered, or give them up with `pipelined backup forget`",
-				place.Dir, owed.Count(), track)
+				place.Dir, owed.Count(), track, ErrRemoved)
 		}
 	}
 	return nil
