@@ -44,24 +44,39 @@ func (s *trackStore) Lagging() bool { return s.manager.Lagging() }
 // Read implements delivery.Store.
 func (s *trackStore) Read(ids checkpoint.Set) delivery.Reader {
 	r := &storeReader{store: s, want: ids.Clone()}
-	onDisk := ids.Clone()
-	for _, b := range s.manager.Tail(ids) {
-		tail := b.(*stored)
-		r.tail = append(r.tail, tail)
-		onDisk.Remove(tail.Ids)
-	}
-	r.disk = s.backup.Read(onDisk)
+	r.readDisk()
+	release(r.tail) // it may take long until their turn, and sources wait for the memory
+	r.tail = nil
 	return r
 }
 
 // storeReader reads what is on the disk and then what is in memory only.
 type storeReader struct {
 	store   *trackStore
-	want    checkpoint.Set
+	want    checkpoint.Set // what was not returned
 	disk    *backup.Reader
+	last    bool      // what is in memory comes after what is being read
 	tail    []*stored // each with a reference
 	ready   []*delivery.Batch
 	decoder *rowDecoder // opened when first needed
+}
+
+// readDisk begins to read what is wanted and not in memory, and holds on to the rest.
+// What leaves the memory after that is on the disk, and not read.
+func (r *storeReader) readDisk() {
+	onDisk := r.want.Clone()
+	for _, b := range r.store.manager.Tail(r.want) {
+		tail := b.(*stored)
+		r.tail = append(r.tail, tail)
+		onDisk.Remove(tail.Ids)
+	}
+	r.disk = r.store.backup.Read(onDisk)
+}
+
+func release(batches []*stored) {
+	for _, b := range batches {
+		b.Release()
+	}
 }
 
 // Next implements delivery.Reader.
@@ -82,9 +97,7 @@ func (r *storeReader) Close() {
 	for _, b := range r.ready {
 		b.Release()
 	}
-	for _, b := range r.tail {
-		b.Release()
-	}
+	release(r.tail)
 	if r.decoder != nil {
 		r.decoder.close()
 	}
@@ -94,15 +107,22 @@ func (r *storeReader) Close() {
 func (r *storeReader) fill(ctx context.Context) error {
 	c, err := r.disk.Next()
 	if hole, ok := errors.AsType[*backup.HoleError](err); ok {
+		r.want.RemoveSet(hole.Ids)
 		r.store.loseHole(hole)
 		return hole
 	}
 	if errors.Is(err, io.EOF) {
-		return r.fillFromMemory(ctx)
+		if r.last {
+			return r.fillFromMemory(ctx)
+		}
+		r.last = true
+		r.readDisk() // what came there meanwhile
+		return nil
 	}
 	if err != nil {
 		return err
 	}
+	r.want.RemoveSet(c.Wanted)
 	flow := r.store.flowOf(c.Ids.First, c.Flow, c.Definition)
 	binding := c.Target
 	for ids := range c.Wanted.Ranges() {
@@ -124,6 +144,7 @@ func (r *storeReader) fillFromMemory(ctx context.Context) error {
 	r.tail = r.tail[1:]
 	defer tail.Release()
 	wanted := r.want.Within(tail.Ids)
+	r.want.Remove(tail.Ids)
 	if wanted.Contains(tail.Ids) {
 		tail.Retain()
 		r.ready = append(r.ready, tail.Batch)
