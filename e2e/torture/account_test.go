@@ -10,6 +10,7 @@ import (
 type account struct {
 	read, refused uint64
 	tracks        map[string]trackAccount
+	inexact       []string // lines in which accepted is not delivered + pending + lost
 }
 
 type trackAccount struct{ delivered, pending, lost uint64 }
@@ -17,6 +18,7 @@ type trackAccount struct{ delivered, pending, lost uint64 }
 // columns of the table that are read, by their heading.
 const (
 	columnRead, columnRefused, columnTrack          = "read", "refused", "destination"
+	columnAccepted                                  = "accepted"
 	columnDelivered, columnPending, columnTrackLost = "delivered", "pending", "lost"
 )
 
@@ -38,18 +40,19 @@ func parseAccount(text string) (account, error) {
 		end = end + strings.Index(lines[0][end:], heading) + len(heading)
 		ends[heading] = end
 	}
-	for _, heading := range []string{columnRead, columnRefused, columnTrack, columnDelivered, columnPending, columnTrackLost} {
+	for _, heading := range []string{columnRead, columnRefused, columnAccepted, columnTrack, columnDelivered, columnPending, columnTrackLost} {
 		if ends[heading] == 0 {
 			return a, fmt.Errorf("the account has no column %q: %q", heading, lines[0])
 		}
 	}
+	accepted, earlier := uint64(0), false // of the flow; whether it is what earlier runs left
 	for _, line := range lines[1:] {
 		track := wordBefore(line, ends[columnTrack])
 		if len(line) < ends[columnTrackLost] || track == "" || strings.Contains(line, ": ") {
 			break // the table is over; reasons follow
 		}
 		numbers := map[string]uint64{}
-		for _, heading := range []string{columnRead, columnRefused, columnDelivered, columnPending, columnTrackLost} {
+		for _, heading := range []string{columnRead, columnRefused, columnAccepted, columnDelivered, columnPending, columnTrackLost} {
 			word := strings.ReplaceAll(wordBefore(line, ends[heading]), ",", "")
 			if word == "" {
 				continue // further tracks of a flow leave them out
@@ -59,6 +62,12 @@ func parseAccount(text string) (account, error) {
 				return a, fmt.Errorf("account: %w: %q", err, line)
 			}
 			numbers[heading] = n
+		}
+		if n, first := numbers[columnAccepted]; first {
+			accepted, earlier = n, strings.Contains(line, "(stored before")
+		}
+		if sum := numbers[columnDelivered] + numbers[columnPending] + numbers[columnTrackLost]; sum != accepted && !earlier {
+			a.inexact = append(a.inexact, line)
 		}
 		a.read += numbers[columnRead]
 		a.refused += numbers[columnRefused]

@@ -54,6 +54,9 @@ func (s *scenario) checkAccount(a account) {
 	if a.lost() > 0 && len(s.plan.poison) == 0 {
 		s.problem("the account has %d lost rows: %+v", a.lost(), a)
 	}
+	if s.plan.backup && len(a.inexact) > 0 {
+		s.problem("accepted is not delivered + pending + lost: %q", a.inexact)
+	}
 	s.rows.update()
 	arrived := s.rows.total - s.host.before
 	for name, t := range a.tracks {
