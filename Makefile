@@ -69,6 +69,29 @@ fuzz: ## every fuzz target for FUZZTIME
 bench: build ## benchmarks; compare two outputs with: go tool -modfile=tools/go.mod benchstat OLD NEW
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -count $(BENCHCOUNT) -timeout 60m ./...
 
+# Measurements of long runs in turn, ROUNDS of each variant. PEERS is where the
+# programs to compare with are built; their sources are not part of this module.
+ROUNDS ?= 5
+PEERS  ?= $(CURDIR)/$(BUILD)/peers
+SIFT_STREAM := ../shared/peers/sift_stream/Cargo.toml
+SIDEBYSIDE = $(GO) test -run '^$$' -benchtime 1x -timeout 0 -v ./e2e/sidebyside
+
+.PHONY: bench-checkpoint
+bench-checkpoint: ## a checkpoint every second or one at the end: processor time and pauses, at least 10 pairs
+	$(SIDEBYSIDE) -bench '^BenchmarkCheckpoint$$' -args -rounds $(if $(filter-out file,$(origin ROUNDS)),$(ROUNDS),10)
+
+.PHONY: bench-drain
+bench-drain: ## a stored gigabyte is sent while live rows come: MB/s and latency
+	$(SIDEBYSIDE) -bench '^BenchmarkDrain$$' -args -rounds $(ROUNDS)
+
+.PHONY: bench-reference
+bench-reference: ## live with backups, the reference client or this program; needs cargo and ../shared
+	@if ! command -v cargo >/dev/null || ! test -f $(SIFT_STREAM); then \
+		echo "bench-reference: skipped, there is no cargo or no $(SIFT_STREAM)"; exit 0; \
+	fi; \
+	CARGO_TARGET_DIR=$(PEERS)/sift_stream cargo build --release --locked --manifest-path $(SIFT_STREAM) && \
+	$(SIDEBYSIDE) -bench '^BenchmarkReference$$' -args -rounds $(ROUNDS) -peers $(PEERS)/sift_stream
+
 .PHONY: lint
 lint: lint-format lint-go lint-proto proto-breaking ## format, vet, staticcheck, house rules, contract
 
