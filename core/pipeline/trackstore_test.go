@@ -60,7 +60,6 @@ func TestAReaderOfABacklogHoldsNoMemory(t *testing.T) {
 	s.manager = manager.New(b, manager.Settings{})
 	freed := pushNumber(t, s, flow)
 	track := &trackStore{store: s, name: "a", track: &track{block: &config.Transport{}}}
-	track.track.block.Description.Transport = &sdk.TransportCapabilities{}
 	missing := track.Missing()
 	require.EqualValues(t, 2, missing.Count())
 	reader := track.Read(missing)
