@@ -102,9 +102,13 @@ type bench struct {
 	fulls  int
 }
 
-// open opens the backup on a file system and makes a manager, which does not run.
+// openBench opens the backup on a file system and makes a manager, which does not run.
 func openBench(t require.TestingT, fsys vfs.FS, opts backup.Options, s Settings) *bench {
-	b, _, err := backup.Open(fsys, testDir, opts)
+	return openBenchAt(t, fsys, testDir, opts, s)
+}
+
+func openBenchAt(t require.TestingT, fsys vfs.FS, dir string, opts backup.Options, s Settings) *bench {
+	b, _, err := backup.Open(fsys, dir, opts)
 	require.NoError(t, err)
 	require.NoError(t, b.DefineFlow(1, []byte("flow one")))
 	x := &bench{t: t, b: b, fs: fsys, ran: make(chan error, 1)}

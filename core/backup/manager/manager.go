@@ -25,7 +25,8 @@ type Batch interface {
 	// Body returns the messages as of package pbfs, while a reference is held.
 	Body() []byte
 	// Confirmed reports whether every track has confirmed it: it need not be stored
-	// any more. It must be quick, and call nothing of the manager.
+	// any more. It must be quick, and call nothing of the manager. The manager is told
+	// of it by Confirm as well, for every track, also one that passes the batch by.
 	Confirmed() bool
 	// Safe is called once: the batch is stored as the sync policy wants, or confirmed,
 	// or counted as lost.

@@ -29,6 +29,14 @@ func TestWithinSyncsOnceAfterTheLongestDelay(t *testing.T) {
 		assert.Equal(t, 1, fs.syncCount(), "one sync for all")
 		assert.Equal(t, []checkpoint.Range{a.meta.Ids, b.meta.Ids, c.meta.Ids}, x.order)
 		assert.EqualValues(t, 0, a.refs.Load())
+
+		eventually(time.Minute)
+		d := x.push(1)
+		eventually(900 * time.Millisecond)
+		assertSafe(t, 0, d)
+		eventually(100 * time.Millisecond)
+		assertSafe(t, 1, d)
+		assert.Equal(t, 2, fs.syncCount())
 		x.close()
 	})
 }
