@@ -25,7 +25,10 @@ type Chunk struct {
 }
 
 // HoleError is a Hole, met while reading.
-type HoleError struct{ Hole }
+type HoleError struct {
+	Hole
+	Flow uint32 // number of the flow in its segment
+}
 
 // Error names the range and the reason.
 func (e *HoleError) Error() string {
@@ -145,7 +148,7 @@ func (r *Reader) chunk(e entry) (Chunk, error) {
 		return Chunk{}, fmt.Errorf("backup: %s: %w", r.b.dataPath(&r.seg), err)
 	}
 	if reason != "" {
-		return Chunk{}, &HoleError{Hole{
+		return Chunk{}, &HoleError{Flow: e.Flow, Hole: Hole{
 			Segment: r.seg.number, File: r.b.dataPath(&r.seg), From: e.offset, To: e.end(),
 			Ids: r.want.Within(e.Ids), MinTime: e.MinTime, MaxTime: e.MaxTime, Reason: reason,
 		}}

@@ -39,11 +39,9 @@ func (s *store) placeOrphan(c backup.OrphanChunk) (backup.Meta, error) {
 		if meta.Flow != 0 {
 			return meta, backup.ErrLeave // two flows of that name: it could be either's
 		}
-		number, err := s.flowNumber(delivery.NewFlow(*def, s.before(), len(s.tracks)))
-		if err != nil {
+		if meta.Flow, err = s.orphanFlow(*def, definition); err != nil {
 			return meta, err
 		}
-		meta.Flow = number
 	}
 	if meta.Flow == 0 {
 		return meta, backup.ErrLeave
@@ -51,6 +49,16 @@ func (s *store) placeOrphan(c backup.OrphanChunk) (backup.Meta, error) {
 	number, err := s.bindingNumber(target)
 	meta.Binding = number
 	return meta, err
+}
+
+// orphanFlow returns the number of an adopted flow. One definition has one.
+func (s *store) orphanFlow(def sdk.Flow, definition []byte) (uint32, error) {
+	if f := s.adopted[string(definition)]; f != nil {
+		return s.flowNumber(f)
+	}
+	f := delivery.NewFlow(def, s.before(), len(s.tracks))
+	s.adopted[string(definition)] = f
+	return s.flowNumber(f)
 }
 
 // Numbers of fields of a message, see the contract of the destination.

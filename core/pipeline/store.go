@@ -43,9 +43,10 @@ type store struct {
 	tracks  []string
 	format  string // of the messages
 	logger  *slog.Logger
-	resume  map[string][]byte      // positions of the sources at the start
-	firstID uint64                 // ids below are of earlier runs
-	before  func() *telemetry.Flow // their account, opened when first needed
+	resume  map[string][]byte         // positions of the sources at the start
+	firstID uint64                    // ids below are of earlier runs
+	adopted map[string]*delivery.Flow // by definition; used at the start only
+	before  func() *telemetry.Flow    // their account, opened when first needed
 
 	drop     func(*delivery.Flow, checkpoint.Set) // tells the tracks what is lost
 	register func(*delivery.Flow)                 // makes a flow of an earlier run known to the destinations
@@ -84,6 +85,7 @@ func (p *Pipeline) openStore() error {
 		logger: p.logger, resume: recovered.Cursors,
 	}
 	s.mu.numbers, s.mu.flows = map[*delivery.Flow]uint32{}, map[uint32]*delivery.Flow{}
+	s.adopted = map[string]*delivery.Flow{}
 	s.mu.earlier, s.mu.bindings = map[string]*delivery.Flow{}, map[sdk.Binding]uint32{}
 	s.mu.unsafe = map[*stored]struct{}{}
 	s.mu.confirmed = make([]checkpoint.Set, len(place.Tracks))
@@ -339,15 +341,22 @@ func (s *store) flowOf(id uint64, number uint32, definition []byte) *delivery.Fl
 // lost tells the tracks what was dropped.
 func (s *store) lost(losses []backup.Loss) {
 	for _, l := range losses {
-		s.mu.Lock()
-		flow := s.mu.flows[l.Flow]
-		s.mu.Unlock()
-		if flow == nil {
-			flow = delivery.NewFlow(sdk.Flow{Name: storedBefore}, s.before(), len(s.tracks))
-		}
+		flow := s.flowToBlame(l.Flow)
 		s.logger.Error("messages were dropped from the full backup", "flow", flow.Flow.Name, "ids", l.Ids.String())
 		s.drop(flow, l.Ids)
 	}
+}
+
+// flowToBlame returns the flow of a number of this run that something was lost of; of
+// number 0, which is of an earlier one, it is the flow that stands for all of these.
+func (s *store) flowToBlame(number uint32) *delivery.Flow {
+	s.mu.Lock()
+	flow := s.mu.flows[number]
+	s.mu.Unlock()
+	if flow == nil {
+		flow = delivery.NewFlow(sdk.Flow{Name: storedBefore}, s.before(), len(s.tracks))
+	}
+	return flow
 }
 
 // bury puts a message aside that a destination refuses for good.

@@ -196,7 +196,11 @@ func (r *storeReader) decode(ctx context.Context, b *delivery.Batch) error {
 func (s *trackStore) loseHole(h *backup.HoleError) {
 	s.logger.Error("part of a backup file cannot be read", "file", h.File, "from", h.From, "to", h.To,
 		"ids", h.Ids.String(), "reason", h.Reason)
-	s.track.delivery.Lose(delivery.NewFlow(sdk.Flow{Name: storedBefore}, s.before(), len(s.tracks)), h.Ids, "not readable in the backup")
+	flow := h.Flow
+	if h.Ids.First() < s.firstID {
+		flow = 0 // of an earlier run
+	}
+	s.track.delivery.Lose(s.flowToBlame(flow), h.Ids, "not readable in the backup")
 }
 
 // cutBody returns count messages of a body, without the first skip ones. The body
