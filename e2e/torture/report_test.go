@@ -103,7 +103,13 @@ func (t *total) failed() int {
 	return t.problems
 }
 
-// print writes the matrix as Markdown.
+// text is the matrix in Markdown.
+func (t *total) text() string {
+	var b strings.Builder
+	t.print(&b)
+	return b.String()
+}
+
 func (t *total) print(out io.Writer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
