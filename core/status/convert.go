@@ -5,9 +5,12 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/pipelined/pipelined/core/delivery"
 	"github.com/pipelined/pipelined/core/pipeline"
 	"github.com/pipelined/pipelined/core/telemetry"
+	"github.com/pipelined/pipelined/sdk"
 )
 
 // usualAge is how old a pending message may be when all is well and the intervals of
@@ -109,7 +112,7 @@ func convertTrack(t pipeline.TrackStatus, now time.Time) Track {
 		QueueMessages: t.Queue.Messages, QueueBytes: t.Queue.Bytes, Evicted: t.Evicted,
 		Live: convertLane(t.Live, now), Again: convertLane(t.Again, now),
 		Waiting: t.Waiting, StuckSince: t.StuckSince, StuckReason: t.StuckReason,
-		Unbound: t.Unbound, Streams: t.Streams, Paths: t.Paths, FileCount: t.FileCount,
+		Unbound: t.Unbound, Streams: convertStreams(t.Streams), Paths: t.Paths, FileCount: t.FileCount,
 		usual: t.Interval + t.Timeout,
 	}
 	if track.usual == 0 {
@@ -129,6 +132,23 @@ func convertLane(l delivery.LaneState, now time.Time) Lane {
 		StreamElapsed: since(l.Stream.Since, now), StreamMessages: l.Stream.Messages, StreamBytes: l.Stream.Bytes,
 		Checkpoint: convertDurations(l.CheckpointTime),
 	}
+}
+
+// convertStreams gives the codes the names of the specification of gRPC, such as
+// "UNAVAILABLE", also where its library's, such as "Unavailable", were used.
+func convertStreams(counts map[string]uint64) map[string]uint64 {
+	names := map[string]string{}
+	for code := range codes.Unauthenticated + 1 {
+		names[code.String()] = sdk.StatusName(uint32(code))
+	}
+	out := map[string]uint64{}
+	for name, n := range counts {
+		if known, ok := names[name]; ok {
+			name = known
+		}
+		out[name] += n
+	}
+	return out
 }
 
 // since returns the time from t to now; 0 if t is not set.

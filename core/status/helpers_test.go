@@ -106,7 +106,7 @@ func full() pipeline.Status {
 				Evicted: 4, Queue: channel.Size{Messages: 8, Bytes: 800}, Live: lane(100), Again: lane(200),
 				StuckSince: time.Now().Add(-time.Minute),
 				LastError:  sdk.AsError(errors.New("connection refused")),
-				Streams:    map[string]uint64{"OK": 9, "UNAVAILABLE": 4, "NEW": 1},
+				Streams:    map[string]uint64{"OK": 9, "UNAVAILABLE": 4, "DeadlineExceeded": 2, "NEW": 1},
 				Paths:      []string{"/lake/a"}, FileCount: 12,
 			},
 		}},

@@ -78,6 +78,7 @@ func TestMetrics(t *testing.T) {
 		"checkpoint_failed_count_total{lane=live,pipeline=stand,track=sift.main}":           106,
 		"grpc_status_counts_total{pipeline=stand,status=OK,track=sift.main}":                9,
 		"grpc_status_counts_total{pipeline=stand,status=UNAVAILABLE,track=sift.main}":       4,
+		"grpc_status_counts_total{pipeline=stand,status=DEADLINE_EXCEEDED,track=sift.main}": 2,
 		"grpc_status_counts_total{pipeline=stand,status=PERMISSION_DENIED,track=sift.main}": 0,
 		"grpc_status_counts_total{pipeline=stand,status=other,track=sift.main}":             1,
 		"grpc_status_counts_total{pipeline=other,status=UNAVAILABLE,track=file.out}":        0,
