@@ -34,7 +34,8 @@ func streamsMetric() description {
 
 func lostMetric() description {
 	return description{
-		"pipelined_messages_lost_by_reason_total", counter, []string{"pipeline", "track", "reason"},
+		"pipelined_messages_lost_by_reason_total", counter,
+		[]string{"pipeline", "track", "reason"},
 		"The same of all flows, by reason; at most 100 reasons, then other.",
 	}
 }
