@@ -23,13 +23,13 @@ type entry struct {
 type sent struct {
 	entries  []*entry
 	bytes    int
-	messages uint64       // that were sent, without those that are filtered
-	group    uint64       // of its batches
-	whole    bool         // it has the last of its group
-	asked    time.Time    // when its answer was asked for
-	timed    bool         // because its time was over
-	finished atomic.Bool  // the transport was asked for the answer
-	aborted  atomic.Int64 // when it was told to give up, ns since the Unix epoch; 0 = it was not
+	messages uint64                    // that were sent, without those that are filtered
+	group    uint64                    // of its batches
+	whole    bool                      // it has the last of its group
+	asked    time.Time                 // when its answer was asked for
+	timed    bool                      // because its time was over
+	finished atomic.Bool               // the transport was asked for the answer
+	aborted  atomic.Pointer[time.Time] // when the transport was told to give it up; nil: it was not
 
 	life context.Context // ends when the stream is to be given up, or has ended
 	end  context.CancelFunc

@@ -24,7 +24,8 @@ func (l *lane) do(actions []checkpoint.Action) {
 			s := l.streams[a.Stream]
 			s.end()
 			l.command(func(context.Context) error {
-				s.aborted.Store(time.Now().UnixNano())
+				now := time.Now()
+				s.aborted.Store(&now)
 				return l.transport.Abort(a.Stream)
 			})
 		case checkpoint.Wake:
@@ -71,7 +72,7 @@ const hungAfter = 10 * time.Second
 // destination takes nothing, it cannot be.
 func (l *lane) checkHung(stream uint64) {
 	aborted := l.streams[stream].aborted.Load()
-	if timeout := l.track.settings.Timeout; aborted == 0 || time.Since(time.Unix(0, aborted)) < max(hungAfter, timeout) {
+	if timeout := l.track.settings.Timeout; aborted == nil || time.Since(*aborted) < max(hungAfter, timeout) {
 		l.deadlines[stream] = time.Now().Add(timeout)
 		return
 	}
