@@ -77,7 +77,7 @@ func TestATransportThatDiesWhileItsDestinationIsDown(t *testing.T) {
 func TestBackpressureIsNotIdleness(t *testing.T) {
 	enc := (&plain{}).plugin()
 	to := &sink{input: sdk.InputEncoded}
-	until := time.Now().Add(300 * time.Millisecond)
+	until := time.Now().Add(time.Second)
 	to.unready = func() error {
 		if time.Now().Before(until) {
 			return sdk.Retry(errors.New("not here"), 0)
@@ -87,7 +87,7 @@ func TestBackpressureIsNotIdleness(t *testing.T) {
 	src := &lateSource{counter{rows: 500, perEach: 1}}
 	m := newMachine(t, src.plugin(), enc, to.plugin("to"))
 	c := blocks("p", m.plugins["late"], &enc, m.plugins["to"])
-	c.Sources[0].IdleExit = 50 * time.Millisecond
+	c.Sources[0].IdleExit = 500 * time.Millisecond
 	require.NoError(t, run(t, newTestHost(t, m, c)))
 	assert.Equal(t, upTo(500, nil), to.got())
 }
