@@ -111,11 +111,15 @@ func (t *Track) Unclaim(b *Batch) {
 	t.endClaim(b)
 }
 
-// Leave takes a batch out of the account that never was in the store, as far as it is
-// not confirmed. Run has ended.
-func (t *Track) Leave(b *Batch) {
-	open := t.store.Unconfirmed(b.Ids)
-	t.account(b.Flow).Taken.Add(-open.Count())
+// Leave takes batches out of the account that are neither confirmed nor in the store.
+// Run has ended.
+func (t *Track) Leave(batches []*Batch) {
+	kept := t.store.Missing() // what was written and could not be synced may be there
+	for _, b := range batches {
+		gone := t.store.Unconfirmed(b.Ids)
+		gone.RemoveSet(kept)
+		t.account(b.Flow).Taken.Add(-gone.Count())
+	}
 }
 
 func (t *Track) endClaim(b *Batch) {

@@ -244,15 +244,17 @@ func (s *store) push(ctx context.Context, b *stored) error {
 	return err
 }
 
-// leave takes what was never stored out of the accounts of tracks that are over: it
-// was not accepted, and nothing has it any more.
+// leave takes what was not stored out of the accounts of tracks that are over: it was
+// not accepted, and nothing has it any more.
 func (s *store) leave(tracks []*track) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var batches []*delivery.Batch
 	for b := range s.mu.unsafe {
-		for _, t := range tracks {
-			t.delivery.Leave(b.Batch)
-		}
+		batches = append(batches, b.Batch)
+	}
+	for _, t := range tracks {
+		t.delivery.Leave(batches)
 	}
 	clear(s.mu.unsafe)
 }
