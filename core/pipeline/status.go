@@ -85,17 +85,26 @@ type BackupStatus struct {
 	DeadLetters  uint64 // messages that a destination refused for good
 }
 
+// censusReadings is how often account and census are read until they agree. While data
+// flows they are of different moments; what is wrong stays wrong.
+const censusReadings = 10
+
 // Status returns how the pipeline is.
 func (p *Pipeline) Status() Status {
 	p.mu.Lock()
 	s := Status{Name: p.config.Name, Phase: p.mu.phase, Err: p.mu.err, Started: p.mu.started}
 	tracks, sources, store := p.mu.tracks, p.mu.sources, p.mu.store
 	p.mu.Unlock()
-	for _, t := range tracks {
-		s.Tracks = append(s.Tracks, t.status())
+	for range censusReadings {
+		s.Tracks = nil
+		for _, t := range tracks {
+			s.Tracks = append(s.Tracks, t.status())
+		}
+		s.Flows = p.account.Totals()
+		if s.Unaccounted = unaccounted(s); s.Unaccounted == 0 {
+			break
+		}
 	}
-	s.Flows = p.account.Totals()
-	s.Unaccounted = unaccounted(s)
 	s.AtRisk = atRisk(s.Flows, sources)
 	s.Memory = Memory{Used: p.memory.Used(), Limit: p.memory.Limit()}
 	if store != nil {
