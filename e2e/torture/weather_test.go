@@ -177,10 +177,8 @@ func (w *weather) behave(st *sifttest.Stream) error {
 		w.until(st, w.timeout*3/2)
 		return nil
 	case earlyOK:
-		// With a stream's first messages: nobody can tell an early OK that meets the
-		// end of a stream from the answer.
-		if w.chance(3) == 0 {
-			return w.end(st, 1+w.chance(20), nil)
+		if w.chance(2) == 0 {
+			return w.endWhenQuiet(st, 1+w.chance(20))
 		}
 	case resetting:
 		return w.take(st, -1, 1+w.chance(3000), w.server.Reset)
@@ -200,6 +198,30 @@ func (w *weather) end(st *sifttest.Stream, n int, err error) error {
 		return takeErr
 	}
 	return err
+}
+
+// endWhenQuiet answers OK after n messages or more, as soon as nothing comes for a
+// moment: nobody can tell an early OK that meets the end of a stream from the answer.
+func (w *weather) endWhenQuiet(st *sifttest.Stream, n int) error {
+	if err := w.take(st, n, 0, nil); err != nil {
+		return err
+	}
+	var count atomic.Int64
+	ended := make(chan error, 1)
+	go func() { ended <- w.take(st, -1, 1, func() { count.Add(1) }) }() // until the stream is over
+	for {
+		before := count.Load()
+		timer := time.NewTimer(30 * time.Millisecond)
+		select {
+		case err := <-ended:
+			timer.Stop()
+			return err
+		case <-timer.C:
+		}
+		if count.Load() == before {
+			return nil
+		}
+	}
 }
 
 // take reads n messages, or all for -1, and calls do after each so many.
