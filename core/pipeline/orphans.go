@@ -29,11 +29,11 @@ func (s *store) adoptOrphans(orphans []backup.Orphan) {
 // placeOrphan finds the flow of a chunk among those of its file, by what its first
 // message says.
 func (s *store) placeOrphan(c backup.OrphanChunk) (backup.Meta, error) {
-	name, target := addressOf(firstMessage(c.Body))
+	to := addressOf(firstMessage(c.Body))
 	var meta backup.Meta
 	for _, definition := range c.Definitions {
 		def, err := wire.UnmarshalFlow(definition)
-		if err != nil || def.Name != name {
+		if err != nil || def.Name != to.flow {
 			continue
 		}
 		if meta.Flow != 0 {
@@ -46,7 +46,7 @@ func (s *store) placeOrphan(c backup.OrphanChunk) (backup.Meta, error) {
 	if meta.Flow == 0 {
 		return meta, backup.ErrLeave
 	}
-	number, err := s.bindingNumber(target)
+	number, err := s.bindingNumber(to.target)
 	meta.Binding = number
 	return meta, err
 }
@@ -61,36 +61,68 @@ func (s *store) orphanFlow(def sdk.Flow, definition []byte) (uint32, error) {
 	return s.flowNumber(f)
 }
 
-// Numbers of fields of a message, see the contract of the destination.
+// Numbers of fields of a message and of its timestamp, see the contract of the
+// destination.
 const (
 	fieldConfig = 1
 	fieldFlow   = 2
+	fieldTime   = 3
 	fieldRun    = 5
+
+	fieldSeconds = 1
+	fieldNanos   = 2
 )
 
-// addressOf returns the flow's name and the ids in the message that data begins with.
-func addressOf(data []byte) (flow string, target sdk.Binding) {
+// address is what a message says of where it belongs.
+type address struct {
+	flow   string
+	target sdk.Binding
+	time   int64 // of the row, ns since the Unix epoch
+}
+
+// addressOf reads the message that data begins with, as far as it can be read.
+func addressOf(data []byte) (a address) {
+	eachField(data, func(number protowire.Number, value []byte, _ uint64) {
+		switch number {
+		case fieldConfig:
+			a.target.ConfigID = string(value)
+		case fieldFlow:
+			a.flow = string(value)
+		case fieldRun:
+			a.target.RunID = string(value)
+		case fieldTime:
+			eachField(value, func(number protowire.Number, _ []byte, n uint64) {
+				switch number {
+				case fieldSeconds:
+					a.time += int64(n) * 1e9
+				case fieldNanos:
+					a.time += int64(n)
+				}
+			})
+		}
+	})
+	return a
+}
+
+// eachField calls use for the fields with bytes or a varint in a message.
+func eachField(data []byte, use func(number protowire.Number, value []byte, n uint64)) {
 	for len(data) > 0 {
-		number, kind, n := protowire.ConsumeTag(data)
-		if n < 0 {
-			break
+		number, kind, tag := protowire.ConsumeTag(data)
+		if tag < 0 {
+			return
 		}
-		size := protowire.ConsumeFieldValue(number, kind, data[n:])
+		size := protowire.ConsumeFieldValue(number, kind, data[tag:])
 		if size < 0 {
-			break
+			return
 		}
-		if kind == protowire.BytesType {
-			value, _ := protowire.ConsumeBytes(data[n:])
-			switch number {
-			case fieldConfig:
-				target.ConfigID = string(value)
-			case fieldFlow:
-				flow = string(value)
-			case fieldRun:
-				target.RunID = string(value)
-			}
+		switch kind {
+		case protowire.BytesType:
+			value, _ := protowire.ConsumeBytes(data[tag:])
+			use(number, value, 0)
+		case protowire.VarintType:
+			n, _ := protowire.ConsumeVarint(data[tag:])
+			use(number, nil, n)
 		}
-		data = data[n+size:]
+		data = data[tag+size:]
 	}
-	return flow, target
 }

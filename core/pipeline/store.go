@@ -59,6 +59,9 @@ type store struct {
 		bindings  map[sdk.Binding]uint32
 		confirmed []checkpoint.Set // by each track, since the start
 		unsafe    map[*stored]struct{}
+
+		dropped    uint64 // messages that no log line has told of yet
+		dropLogged time.Time
 	}
 }
 
@@ -344,9 +347,24 @@ func (s *store) flowOf(id uint64, number uint32, definition []byte) *delivery.Fl
 func (s *store) lost(losses []backup.Loss) {
 	for _, l := range losses {
 		flow := s.flowToBlame(l.Flow)
-		s.logger.Error("messages were dropped from the full backup", "flow", flow.Flow.Name, "ids", l.Ids.String())
+		s.noteDropped(flow.Flow.Name, l.Ids.Count())
 		s.drop(flow, l.Ids)
 	}
+}
+
+// dropSpacing is the least time between log lines about what is dropped; all of it is
+// in the account.
+const dropSpacing = 5 * time.Second
+
+func (s *store) noteDropped(flow string, messages uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.dropped += messages
+	if time.Since(s.mu.dropLogged) < dropSpacing {
+		return
+	}
+	s.logger.Error("messages are dropped from the full backup", "flow", flow, "messages", s.mu.dropped)
+	s.mu.dropped, s.mu.dropLogged = 0, time.Now()
 }
 
 // flowToBlame returns the flow of a number of this run that something was lost of; of
@@ -367,8 +385,9 @@ func (s *store) bury(track string, b *delivery.Batch, l checkpoint.Letter) error
 	if err != nil {
 		return err
 	}
+	message := firstMessage(b.Encoded.Bytes())
 	return s.letters.Put(deadletter.Letter{
-		Track: track, ID: l.ID, Flow: b.Flow.Flow.Name, Code: l.Code, Text: l.Text, Time: b.MinTime,
-		GivenUp: time.Now().UnixNano(), Definition: definition, Target: b.Binding, Message: firstMessage(b.Encoded.Bytes()),
+		Track: track, ID: l.ID, Flow: b.Flow.Flow.Name, Code: l.Code, Text: l.Text, Time: addressOf(message).time,
+		GivenUp: time.Now().UnixNano(), Definition: definition, Target: b.Binding, Message: message,
 	})
 }
