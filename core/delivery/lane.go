@@ -134,6 +134,11 @@ func (l *lane) pushEvicting(i item) {
 		evicted = []item{i}
 	}
 	for _, e := range evicted {
+		if e.filtered {
+			l.passBy(&entry{ids: e.batch.Ids, flow: e.batch.Flow, filtered: true})
+			e.batch.Release()
+			continue
+		}
 		l.note(func(s *State) { s.Evicted += e.batch.count() })
 		l.leaveToStore(checkpoint.SetOf(e.batch.Ids))
 		l.track.publish(control.CheckpointNeedsReingestion, checkpoint.SetOf(e.batch.Ids))
@@ -211,19 +216,30 @@ func (l *lane) run(ctx context.Context) error {
 	return err
 }
 
-// giveUp drops the references on what is still here. It stays in the census: the store
-// has it, and the next run sends it.
+// giveUp drops the references on what is still here. What the track does not take has
+// passed it by. The rest stays in the census: the store has it, and the next run sends it.
 func (l *lane) giveUp() {
-	l.releaseAll()
+	left := l.releaseAll()
+	for _, s := range l.streams {
+		s.end()
+		left = append(left, s.entries...)
+	}
+	if !l.kept() {
+		l.passBy(left...)
+	}
 	l.leaveToStore(l.owned())
 }
 
-func (l *lane) releaseAll() {
+// releaseAll returns what was in the queue.
+func (l *lane) releaseAll() (left []*entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i, ok := l.queue.Pop(); ok; i, ok = l.queue.Pop() {
+		e := &entry{ids: i.batch.Ids, flow: i.batch.Flow, filtered: i.filtered}
+		left = append(left, e)
 		if l.kept() {
-			l.mu.entries = append(l.mu.entries, &entry{ids: i.batch.Ids, flow: i.batch.Flow, batch: i.batch})
+			e.batch = i.batch
+			l.mu.entries = append(l.mu.entries, e)
 		} else {
 			i.batch.Release()
 		}
@@ -231,9 +247,7 @@ func (l *lane) releaseAll() {
 	for _, e := range l.mu.entries {
 		e.batch.Release()
 	}
-	for _, s := range l.streams {
-		s.end()
-	}
+	return left
 }
 
 // send carries out commands, which may block on the transport.

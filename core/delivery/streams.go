@@ -158,6 +158,15 @@ func (l *lane) passFiltered(s *sent) {
 	s.entries = nil
 }
 
+// passBy settles those of some entries that the track does not take. No destination has
+// to be there for that: the store need not keep them until it is.
+func (l *lane) passBy(entries ...*entry) {
+	filtered := slices.DeleteFunc(entries, func(e *entry) bool { return !e.filtered })
+	if len(filtered) > 0 {
+		l.confirmStored(&sent{entries: filtered})
+	}
+}
+
 // ids returns what the stream was given, also what was filtered.
 func (s *sent) ids() checkpoint.Set {
 	var ids checkpoint.Set
