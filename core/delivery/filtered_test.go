@@ -19,6 +19,7 @@ func TestStoredFilteredFlowsDoNotWaitForTheDestination(t *testing.T) {
 		s := storedSettings()
 		s.Queue = channel.Size{Messages: 5, Bytes: 1 << 20}
 		s.Wants = func(f *Flow) bool { return f.Flow.Name == "f1" }
+		s.Retry = Retry{Initial: time.Hour, Max: time.Hour, Multiplier: 1}
 		h := newStored(t, s, 2)
 		h.live.answer, h.again.answer = failing, failing
 		h.begin()
