@@ -185,6 +185,10 @@ func (r *storeReader) decode(ctx context.Context, b *delivery.Batch) error {
 		r.decoder = d
 	}
 	rows, err := r.decoder.decode(ctx, b)
+	if _, refused := errors.AsType[*sdk.Error](err); err != nil && !refused {
+		r.decoder.close() // it has failed for good; the next messages get another one
+		r.decoder = nil
+	}
 	if err != nil {
 		return fmt.Errorf("messages %d to %d of flow %.100q cannot be decoded: %w", b.Ids.First, b.Ids.Last, b.Flow.Flow.Name, err)
 	}
