@@ -97,6 +97,27 @@ func (b *Backup) Unconfirmed(track string, r checkpoint.Range) checkpoint.Set {
 	return rest
 }
 
+// keepAside notes that something in a segment cannot be read: it is kept until Forget,
+// and the next start reads all of it instead of trusting its seal.
+func (b *Backup) keepAside(segment uint64) {
+	b.note.Lock()
+	defer b.note.Unlock()
+	b.mu.Lock()
+	known := b.mu.closed
+	for _, s := range b.mu.segments {
+		if s.number == segment {
+			known = known || s.damaged
+			s.damaged = true
+		}
+	}
+	delete(b.mu.facts.sealed, segment)
+	b.mu.Unlock()
+	if !known {
+		b.note.journal.abandon() // the seal stands in it
+		_ = b.keep(nil)          // after an error the next thing that is noted begins a journal
+	}
+}
+
 // Forget gives up what a segment holds besides its known chunks: it may then be
 // deleted once these are confirmed.
 func (b *Backup) Forget(segment uint64) error {

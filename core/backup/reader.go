@@ -148,6 +148,7 @@ func (r *Reader) chunk(e entry) (Chunk, error) {
 		return Chunk{}, fmt.Errorf("backup: %s: %w", r.b.dataPath(&r.seg), err)
 	}
 	if reason != "" {
+		r.b.keepAside(r.seg.number)
 		return Chunk{}, &HoleError{Flow: e.Flow, Hole: Hole{
 			Segment: r.seg.number, File: r.b.dataPath(&r.seg), From: e.offset, To: e.end(),
 			Ids: r.want.Within(e.Ids), MinTime: e.MinTime, MaxTime: e.MaxTime, Reason: reason,
