@@ -24,12 +24,12 @@ func TestStoredFilteredFlowsDoNotWaitForTheDestination(t *testing.T) {
 		h.live.answer, h.again.answer = failing, failing
 		h.begin()
 		h.push(1, 3) // 1 to 3, sent, and refused
-		time.Sleep(2 * s.Interval)
+		<-time.After(2 * s.Interval)
 		synctest.Wait()
 		for range 10 {
 			h.push(0, 1) // 4 to 13, of which nobody wants any
 		}
-		time.Sleep(2 * s.Interval) // a stream may be open that was not refused yet
+		<-time.After(2 * s.Interval) // a stream may be open that was not refused yet
 		synctest.Wait()
 		missing := h.store.Missing()
 		assert.LessOrEqual(t, missing.Count(), uint64(3+5), "what left the queue is settled")

@@ -98,6 +98,7 @@ func (a *admitter) push(ctx context.Context, j job, b *delivery.Batch, count int
 	b.Freed = a.memory.Give
 	ids, err := a.ids(ctx, count)
 	if err != nil {
+		a.memory.Give(size)
 		return err
 	}
 	b.Ids = ids
