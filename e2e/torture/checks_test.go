@@ -64,7 +64,7 @@ func (s *scenario) checkAccount(a account) {
 			s.problem("the account says that %d rows were delivered; %d arrived", t.delivered, arrived)
 		}
 	}
-	if text := s.host.all.String(); strings.Contains(text, "unaccounted") && !strings.Contains(text, "unaccounted 0") {
+	if text := s.host.all.String(); strings.Contains(text, "the account is wrong") {
 		s.problem("the account is not exact\n%s", clip(text, 3000))
 	}
 }
