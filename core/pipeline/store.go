@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -24,9 +23,6 @@ import (
 	"github.com/pipelined/pipelined/sdk"
 	"github.com/pipelined/pipelined/sdk/wire"
 )
-
-// storedBefore names the account of what earlier runs have left on the disk.
-const storedBefore = "(stored before this start)"
 
 // maxDeadLetters bounds the bytes of messages that destinations refuse for good.
 const maxDeadLetters = 1 << 30
@@ -92,7 +88,7 @@ func (p *Pipeline) openStore() error {
 	s.mu.earlier, s.mu.bindings = map[string]*delivery.Flow{}, map[sdk.Binding]uint32{}
 	s.mu.unsafe = map[*stored]struct{}{}
 	s.mu.confirmed = make([]checkpoint.Set, len(place.Tracks))
-	s.before = sync.OnceValue(func() *telemetry.Flow { return p.account.Flow(sdk.Origin{}, storedBefore) })
+	s.before = sync.OnceValue(func() *telemetry.Flow { return p.account.Flow(sdk.Origin{}, telemetry.StoredBefore) })
 	p.store = s
 	if err := refuseStrangers(place, recovered); err != nil {
 		return err
@@ -339,7 +335,7 @@ func (s *store) flowOf(id uint64, number uint32, definition []byte) *delivery.Fl
 	} else {
 		s.logger.Error("what a backup file says of a flow cannot be read; its messages stay there", "id", id, "error", err)
 	}
-	s.mu.earlier[strings.Clone(string(definition))] = f
+	s.mu.earlier[string(definition)] = f
 	return f
 }
 
@@ -374,7 +370,7 @@ func (s *store) flowToBlame(number uint32) *delivery.Flow {
 	flow := s.mu.flows[number]
 	s.mu.Unlock()
 	if flow == nil {
-		flow = delivery.NewFlow(sdk.Flow{Name: storedBefore}, s.before(), len(s.tracks))
+		flow = delivery.NewFlow(sdk.Flow{Name: telemetry.StoredBefore}, s.before(), len(s.tracks))
 	}
 	return flow
 }
