@@ -16,6 +16,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
+	"github.com/pipelined/pipelined/core/backoff"
 	"github.com/pipelined/pipelined/core/config"
 	"github.com/pipelined/pipelined/core/pipeline"
 	"github.com/pipelined/pipelined/core/replay"
@@ -158,7 +159,7 @@ func (o *replayOptions) run(cmd *cobra.Command, path string, files []string) err
 		CheckpointBytes: replayBytes, Interval: replayInterval,
 		Patience:   replayPatience * target.transport.Checkpoint.Timeout,
 		MaxMessage: target.transport.Description.Transport.MaxMessageBytes,
-		Retry:      replay.Retry(target.transport.Retry),
+		Retry:      backoff.Policy(target.transport.Retry),
 		Logger:     logger,
 		Progress:   replayProgress(logger),
 	})

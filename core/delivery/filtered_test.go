@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/pipelined/pipelined/core/backoff"
 	"github.com/pipelined/pipelined/core/channel"
 	"github.com/pipelined/pipelined/core/checkpoint"
 )
@@ -19,7 +20,7 @@ func TestStoredFilteredFlowsDoNotWaitForTheDestination(t *testing.T) {
 		s := storedSettings()
 		s.Queue = channel.Size{Messages: 5, Bytes: 1 << 20}
 		s.Wants = func(f *Flow) bool { return f.Flow.Name == "f1" }
-		s.Retry = Retry{Initial: time.Hour, Max: time.Hour, Multiplier: 1}
+		s.Retry = backoff.Policy{Initial: time.Hour, Max: time.Hour, Multiplier: 1}
 		h := newStored(t, s, 2)
 		h.live.answer, h.again.answer = failing, failing
 		h.begin()

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/pipelined/pipelined/core/backoff"
 	"github.com/pipelined/pipelined/core/channel"
 	"github.com/pipelined/pipelined/core/checkpoint"
 	"github.com/pipelined/pipelined/core/control"
@@ -141,7 +142,7 @@ func settings() Settings {
 	return Settings{
 		Name: "test", Queue: channel.Size{Messages: 1000, Bytes: 1 << 20}, Memory: 1 << 20,
 		Interval: time.Minute, Timeout: 10 * time.Second, Linger: 30 * time.Second, Overlap: true,
-		Retry:  Retry{Initial: 50 * time.Millisecond, Max: 5 * time.Second, Multiplier: 5},
+		Retry:  backoff.Policy{Initial: 50 * time.Millisecond, Max: 5 * time.Second, Multiplier: 5},
 		Bus:    control.NewBus(16),
 		Logger: slog.New(slog.DiscardHandler),
 	}

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/pipelined/pipelined/core/backoff"
 	"github.com/pipelined/pipelined/core/channel"
 	"github.com/pipelined/pipelined/core/checkpoint"
 	"github.com/pipelined/pipelined/core/control"
@@ -78,7 +79,7 @@ type lane struct {
 	handed      uint64    // greatest id handed to a stream
 	asked       uint64    // greatest id that a checkpoint was asked for
 	unconfirmed int       // bytes of entries that are kept
-	backoff     backoff
+	backoff     backoff.Backoff
 	retryAt     time.Time  // zero: not backing off
 	logged      string     // failure that was logged last
 	failure     *sdk.Error // of the stream that ended last; nil: it did not fail
@@ -99,7 +100,7 @@ func newLane(t *Track, settings laneSettings, transport Transport) *lane {
 		}),
 		streams:   map[uint64]*sent{},
 		deadlines: map[uint64]time.Time{},
-		backoff:   backoff{policy: t.settings.Retry},
+		backoff:   backoff.New(t.settings.Retry),
 	}
 	l.mu.codes = map[codes.Code]uint64{}
 	l.mu.answerTimes = telemetry.NewHistogram(telemetry.DiskBounds()...)

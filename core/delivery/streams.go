@@ -279,7 +279,7 @@ func (l *lane) answered(event Event) {
 	}
 	l.failure = nil
 	if event.Outcome == checkpoint.Confirmed {
-		l.backoff.reset()
+		l.backoff.Reset()
 		l.logged = ""
 	} else {
 		l.hold(time.Now(), event)
@@ -301,7 +301,7 @@ func (l *lane) hold(now time.Time, event Event) {
 	}
 	err := failureOf(event)
 	l.failure = err
-	delay := l.backoff.next(err)
+	delay := waitAfter(&l.backoff, err)
 	if err.Message != l.logged {
 		l.logged = err.Message // repeats are counted in State.Failures
 		l.track.settings.Logger.Warn("delivery stream ended", "track", l.track.settings.Name+l.settings.name,

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pipelined/pipelined/core/backoff"
 	"github.com/pipelined/pipelined/core/channel"
 	"github.com/pipelined/pipelined/core/checkpoint"
 	"github.com/pipelined/pipelined/core/control"
@@ -26,7 +27,7 @@ type Settings struct {
 	Timeout  time.Duration // for the answer to a checkpoint
 	Linger   time.Duration // how much longer a late answer is waited for
 	Overlap  bool
-	Retry    Retry
+	Retry    backoff.Policy
 	// Wants reports whether the track takes a flow; nil: it takes all. With a store
 	// the others pass it by, counted as filtered.
 	Wants func(*Flow) bool

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/pipelined/pipelined/core/backoff"
 	"github.com/pipelined/pipelined/core/checkpoint"
 	"github.com/pipelined/pipelined/sdk"
 )
@@ -200,18 +201,18 @@ func TestASourceThatWantsItsAckGetsACheckpoint(t *testing.T) {
 }
 
 func TestBackoffGrowsAndHonoursTheDestination(t *testing.T) {
-	b := backoff{policy: settings().Retry}
+	b := backoff.New(settings().Retry)
 	temporary := &sdk.Error{Class: sdk.ClassRetry}
 	most := []time.Duration{50, 250, 1250, 5000, 5000}
 	for _, limit := range most {
-		d := b.next(temporary)
+		d := waitAfter(&b, temporary)
 		assert.LessOrEqual(t, d, limit*time.Millisecond+1)
 		assert.GreaterOrEqual(t, d, limit*time.Millisecond/2)
 	}
-	assert.GreaterOrEqual(t, b.next(&sdk.Error{Class: sdk.ClassRetry, Delay: time.Minute}), time.Minute)
-	b.reset()
-	assert.LessOrEqual(t, b.next(temporary), 51*time.Millisecond)
-	assert.GreaterOrEqual(t, b.next(&sdk.Error{Class: sdk.ClassPermanent}), 2500*time.Millisecond, "slow at once")
+	assert.GreaterOrEqual(t, waitAfter(&b, &sdk.Error{Class: sdk.ClassRetry, Delay: time.Minute}), time.Minute)
+	b.Reset()
+	assert.LessOrEqual(t, waitAfter(&b, temporary), 51*time.Millisecond)
+	assert.GreaterOrEqual(t, waitAfter(&b, &sdk.Error{Class: sdk.ClassPermanent}), 2500*time.Millisecond, "slow at once")
 }
 
 func TestTheEndOfTheTransportIsAnError(t *testing.T) {

@@ -3,12 +3,12 @@ package pipeline
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/pipelined/pipelined/core/backoff"
 	"github.com/pipelined/pipelined/core/delivery"
 	"github.com/pipelined/pipelined/sdk"
 )
@@ -42,21 +42,20 @@ func (t *track) ask(flows []*delivery.Flow, tried func()) {
 // done. It never gives up: their messages wait on the disk.
 func (t *track) introduceFlows(ctx context.Context) {
 	var waiting []introduction
-	wait := t.block.Retry.Initial
+	wait := backoff.New(backoff.Policy(t.block.Retry))
 	for {
 		waiting = append(waiting, t.takeAsked()...)
 		before := len(waiting)
 		waiting = t.introduceAll(ctx, waiting)
 		if len(waiting) < before {
 			t.delivery.LookAgain()
-			wait = t.block.Retry.Initial
+			wait.Reset()
 		}
 		var again <-chan time.Time
 		asked := t.introduce
 		if len(waiting) > 0 {
 			asked = nil // what is asked for now waits, too
-			again = time.After(wait/2 + rand.N(wait/2+1))
-			wait = min(t.block.Retry.Max, time.Duration(float64(wait)*t.block.Retry.Multiplier))
+			again = time.After(wait.Next(0))
 		}
 		select {
 		case <-asked:

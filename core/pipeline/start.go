@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/pipelined/pipelined/core/backoff"
 	"github.com/pipelined/pipelined/core/channel"
 	"github.com/pipelined/pipelined/core/checkpoint"
 	"github.com/pipelined/pipelined/core/config"
@@ -180,7 +181,7 @@ func (p *Pipeline) trackSettings(track *track) delivery.Settings {
 		Timeout:  t.Checkpoint.Timeout,
 		Linger:   lingerTimes * t.Checkpoint.Timeout,
 		Overlap:  t.Description.Transport.Overlap,
-		Retry:    delivery.Retry{Initial: t.Retry.Initial, Max: t.Retry.Max, Multiplier: t.Retry.Multiplier},
+		Retry:    backoff.Policy(t.Retry),
 		Wants:    track.wants,
 		Sendable: track.sendable,
 		Bury: func(b *delivery.Batch, l checkpoint.Letter) error {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -13,6 +12,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/pipelined/pipelined/core/backoff"
 	"github.com/pipelined/pipelined/core/config"
 	"github.com/pipelined/pipelined/core/delivery"
 	"github.com/pipelined/pipelined/sdk"
@@ -94,7 +94,7 @@ func (t *track) announce(ctx context.Context, flows []*delivery.Flow) error {
 			return sdk.Permanent(fmt.Errorf("transport %s cannot register: %w; see channel_names", t.delivery.Name(), err))
 		}
 	}
-	wait := t.block.Retry.Initial
+	wait := backoff.New(backoff.Policy(t.block.Retry))
 	var last error // what the destination, or the way to it, said last
 	for {
 		registered, err := t.try(ctx, r)
@@ -113,13 +113,11 @@ func (t *track) announce(ctx context.Context, flows []*delivery.Flow) error {
 		if t.givesUp(failure, err) {
 			return sdk.Permanent(fmt.Errorf("transport %s cannot register: %s", t.delivery.Name(), failure.Text()))
 		}
-		pause := max(failure.Delay, wait/2+rand.N(wait/2+1))
 		select {
-		case <-time.After(pause):
+		case <-time.After(wait.Next(failure.Delay)):
 		case <-ctx.Done():
 			return fmt.Errorf("transport %s: the destination did not answer: %s", t.delivery.Name(), sdk.AsError(last).Text())
 		}
-		wait = min(t.block.Retry.Max, time.Duration(float64(wait)*t.block.Retry.Multiplier))
 	}
 }
 

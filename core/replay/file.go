@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/pipelined/pipelined/core/backoff"
 	"github.com/pipelined/pipelined/sdk"
 )
 
@@ -37,7 +38,7 @@ type fileRun struct {
 	record  Record
 	sum     hash.Hash // of what is in front of the record's position
 	outcome Outcome
-	wait    backoff
+	wait    backoff.Backoff
 
 	limit         int64 // bytes of the file for the next stream
 	most          int64 // messages for it; 0: no limit
@@ -51,7 +52,7 @@ type fileRun struct {
 func (r *Replayer) open(src *Source) (*fileRun, error) {
 	f := &fileRun{
 		Replayer: r, src: src, sum: sha256.New(), limit: r.settings.CheckpointBytes,
-		wait: backoff{policy: r.settings.Retry},
+		wait: backoff.New(r.settings.Retry),
 	}
 	key := r.settings.Filter.key()
 	found, sum, err := r.settings.Store.find(src.File, src.Identity, key)
@@ -271,7 +272,7 @@ func (p *piece) finish(err error) error {
 // confirmed notes a piece.
 func (f *fileRun) confirmed(p *piece) error {
 	if p.session != nil {
-		f.wait.reset()
+		f.wait.Reset()
 		f.broken, f.tries, f.refusedInRow, f.newConnection, f.lastFailure = 0, 0, 0, false, ""
 		f.limit = min(f.settings.CheckpointBytes, 2*f.limit)
 		if f.most > 0 {
@@ -355,7 +356,7 @@ func (f *fileRun) failed(ctx context.Context, stop <-chan struct{}, p *piece, er
 		f.lastFailure = text
 		f.settings.Logger.Warn("messages are sent again", "file", f.src.Path, "messages", p.sent, "error", text)
 	}
-	if !pause(ctx, stop, f.wait.next(failure)) {
+	if !pause(ctx, stop, f.wait.Next(failure.Delay)) {
 		return ErrStopped
 	}
 	return nil
@@ -367,7 +368,7 @@ func (f *fileRun) halve(p *piece, failure *sdk.Error) error {
 	if f.tries++; f.tries < triesBeforeHalving {
 		return nil
 	}
-	f.wait.reset() // this is no longer waiting for somebody
+	f.wait.Reset() // this is no longer waiting for somebody
 	if p.sent > 1 {
 		f.most = max(1, p.sent/2)
 		return nil

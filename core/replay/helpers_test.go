@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/pipelined/pipelined/core/backoff"
 	"github.com/pipelined/pipelined/core/vfs"
 	"github.com/pipelined/pipelined/sdk"
 	"github.com/pipelined/pipelined/sdk/pbfs"
@@ -161,7 +162,7 @@ func settings(t testing.TB, fsys vfs.FS, s *server) Settings {
 	t.Cleanup(func() { _ = store.Close() }) // a crashed one fails
 	return Settings{
 		Connect: s.start, Store: store, CheckpointBytes: 64 << 20, Interval: 10 * time.Second,
-		Patience: time.Second, Retry: Retry{Initial: time.Millisecond, Max: time.Millisecond, Multiplier: 2},
+		Patience: time.Second, Retry: backoff.Policy{Initial: time.Millisecond, Max: time.Millisecond, Multiplier: 2},
 		Logger: slog.New(slog.DiscardHandler),
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/pipelined/pipelined/core/backoff"
 	"github.com/pipelined/pipelined/sdk"
 )
 
@@ -30,7 +31,7 @@ type Settings struct {
 	Interval        time.Duration // after which it is, too
 	Patience        time.Duration // without any sign of life, then a stream is given up
 	MaxMessage      int           // bytes that the destination takes; 0: sdk.MaxPayloadBytes
-	Retry           Retry
+	Retry           backoff.Policy
 	Logger          *slog.Logger
 	// Progress is told what is confirmed; it may be nil.
 	Progress func(*Source, Outcome)
@@ -136,7 +137,7 @@ func (r *Replayer) connect(ctx context.Context, stop <-chan struct{}) (Session, 
 	if r.session != nil && r.session.Full() {
 		r.Close()
 	}
-	wait := backoff{policy: r.settings.Retry}
+	wait := backoff.New(r.settings.Retry)
 	for r.session == nil {
 		s, err := r.settings.Connect(ctx)
 		if err == nil {
@@ -151,7 +152,7 @@ func (r *Replayer) connect(ctx context.Context, stop <-chan struct{}) (Session, 
 			return nil, &UnavailableError{failure}
 		}
 		r.settings.Logger.Warn("the transport cannot be started; trying on", "error", failure.Text())
-		if !pause(ctx, stop, wait.next(failure)) {
+		if !pause(ctx, stop, wait.Next(failure.Delay)) {
 			return nil, ErrStopped
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/pipelined/pipelined/core/backoff"
 	"github.com/pipelined/pipelined/sdk"
 	"github.com/pipelined/pipelined/sdk/pbfs"
 )
@@ -125,7 +126,7 @@ func TestFailures(t *testing.T) {
 		}
 		set := settings(t, memory(), s)
 		set.CheckpointBytes = int64(rapid.IntRange(100, len(file)).Draw(rt, "checkpoint"))
-		set.Retry = Retry{}
+		set.Retry = backoff.Policy{}
 		requireDelivered(t, set, file)
 		got := s.numbers(rt)
 		require.Len(rt, got, 300, "confirmed once each")
@@ -191,7 +192,7 @@ func TestRefused(t *testing.T) {
 		}
 		file, at := chunks(rows(0, 300, "f")...)
 		set := settings(t, memory(), s)
-		set.Retry = Retry{}
+		set.Retry = backoff.Policy{}
 		o := requireDelivered(t, set, file)
 		slices.Sort(bad)
 		var refused, good []int
@@ -251,7 +252,7 @@ func TestGivesUp(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			set := settings(t, memory(), &tc.server)
-			set.Retry = Retry{}
+			set.Retry = backoff.Policy{}
 			o, err := deliver(t, set, file)
 			tc.want(t, err)
 			assert.Zero(t, o.Sent)
@@ -274,7 +275,7 @@ func TestWaits(t *testing.T) {
 			return errAway
 		}}
 		set := settings(t, memory(), s)
-		set.Retry = Retry{Initial: time.Second, Max: 4 * time.Second, Multiplier: 2}
+		set.Retry = backoff.Policy{Initial: time.Second, Max: 4 * time.Second, Multiplier: 2}
 		stop := make(chan struct{})
 		time.AfterFunc(3*time.Minute, func() { close(stop) })
 		r := New(set)

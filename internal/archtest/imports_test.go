@@ -43,6 +43,7 @@ var parts = []string{
 
 // What every package of core may use.
 var ground = []string{
+	"core/backoff/...",
 	"core/channel/...",
 	"core/control/...",
 	"core/telemetry/...",
