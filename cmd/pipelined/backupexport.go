@@ -93,30 +93,17 @@ func (o *exportOptions) run(cmd *cobra.Command, paths []string) error {
 
 // binder prepares --bind.
 func (o *exportOptions) binder(cmd *cobra.Command, found *indexes) (b *binder, closeAll func(), err error) {
-	logger, err := o.logger(cmd.ErrOrStderr())
+	l, err := o.open(cmd, o.globals, o.bind, false)
 	if err != nil {
 		return nil, nil, err
 	}
-	dataDir, err := o.resolveDataDir()
+	target, err := findTarget(l.config, o.to)
 	if err != nil {
+		l.plugins.close()
 		return nil, nil, err
 	}
-	plugins, err := o.plugins(logger)
-	if err != nil {
-		return nil, nil, err
-	}
-	c, err := o.load(cmd, o.globals, plugins, o.bind, dataDir, false)
-	if err != nil {
-		plugins.close()
-		return nil, nil, err
-	}
-	target, err := findTarget(c, o.to)
-	if err != nil {
-		plugins.close()
-		return nil, nil, err
-	}
-	b = newBinder(&connector{target: target, plugins: plugins, dataDir: dataDir, logger: logger}, found)
-	return b, func() { b.close(); plugins.close() }, nil
+	b = newBinder(&connector{target: target, plugins: l.plugins, dataDir: l.dataDir, logger: l.logger}, found)
+	return b, func() { b.close(); l.plugins.close() }, nil
 }
 
 // exportJob writes one file.

@@ -45,28 +45,16 @@ func newBackupForget(g *globals) *cobra.Command {
 }
 
 func (o *forgetOptions) run(cmd *cobra.Command, path, track string) error {
-	logger, err := o.logger(cmd.ErrOrStderr())
+	l, err := o.open(cmd, o.globals, path, true)
 	if err != nil {
 		return err
 	}
-	dataDir, err := o.resolveDataDir()
+	defer l.plugins.close()
+	p, track, err := backupOf(l.config, track)
 	if err != nil {
 		return err
 	}
-	plugins, err := o.plugins(logger)
-	if err != nil {
-		return err
-	}
-	defer plugins.close()
-	c, err := o.load(cmd, o.globals, plugins, path, dataDir, true)
-	if err != nil {
-		return err
-	}
-	p, track, err := backupOf(c, track)
-	if err != nil {
-		return err
-	}
-	place, ok := pipeline.PlaceOfBackup(p, dataDir)
+	place, ok := pipeline.PlaceOfBackup(p, l.dataDir)
 	if !ok {
 		return usage(fmt.Errorf("pipeline %q has no backup block", p.Name))
 	}

@@ -121,23 +121,12 @@ func (o *replayOptions) run(cmd *cobra.Command, path string, files []string) err
 	if err != nil {
 		return err
 	}
-	logger, err := o.logger(cmd.ErrOrStderr())
+	l, err := o.open(cmd, o.globals, path, o.dryRun)
 	if err != nil {
 		return err
 	}
-	dataDir, err := o.resolveDataDir()
-	if err != nil {
-		return err
-	}
-	plugins, err := o.plugins(logger)
-	if err != nil {
-		return err
-	}
-	defer plugins.close()
-	c, err := o.load(cmd, o.globals, plugins, path, dataDir, o.dryRun)
-	if err != nil {
-		return err
-	}
+	defer l.plugins.close()
+	logger, dataDir, plugins, c := l.logger, l.dataDir, l.plugins, l.config
 	target, err := findTarget(c, o.to)
 	if err != nil {
 		return err
