@@ -66,7 +66,8 @@ type Conn struct {
 		maxFrame int
 		limit    uint32             // of streams at a time
 		pings    uint64             // number of the last PING
-		asked    int                // fences by PING since the peer last answered something
+		answered uint64             // number of the last PING that was answered
+		asked    int                // PINGs that the peer may count since it last answered something
 		fences   map[uint64]*Stream // by number of their PING
 		settings []*Stream          // fences by SETTINGS, oldest first; nil: not a fence
 		retired  bool
@@ -294,6 +295,10 @@ func (c *Conn) ping() uint64 {
 	c.wake()
 	return c.mu.pings
 }
+
+// forgiven notes that the peer has answered something, and so forgets the PINGs that it
+// had got. Those that are still on their way count afterwards. The caller holds mu.
+func (c *Conn) forgiven() { c.mu.asked = int(c.mu.pings - c.mu.answered) }
 
 // fence appends a frame that the peer must answer in its turn, on behalf of a
 // stream: a PING, or SETTINGS that set nothing. The caller holds mu.

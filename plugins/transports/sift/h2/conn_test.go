@@ -225,6 +225,37 @@ func TestManyFences(t *testing.T) {
 	require.ErrorIs(t, <-fenced[1], ErrEnded)
 }
 
+// TestPingsOnTheirWayCount: an answer makes a server forget the PINGs that it had got,
+// not those that were on their way when it was sent.
+func TestPingsOnTheirWayCount(t *testing.T) {
+	c, p := connect(t, Config{})
+	fence := func() { // its goroutine ends with the connection
+		s := open(t, c, p)
+		go func() { _ = s.Fence(t.Context()) }()
+	}
+	answer := func(s *Stream) { // and wait until it was read
+		p.atOnce(func() {
+			p.headers(s.id, false, ":status", "200", "content-type", "application/grpc")
+			_ = p.framer.WritePing(false, [8]byte{})
+		})
+		assert.True(t, p.expect(http2.FramePing).(*http2.PingFrame).IsAck())
+	}
+	first, second := open(t, c, p), open(t, c, p)
+	var last [8]byte
+	for range pingBudget {
+		fence()
+		last = p.expect(http2.FramePing).(*http2.PingFrame).Data
+	}
+	answer(first)
+	fence()
+	p.expect(http2.FrameSettings)
+	require.NoError(t, p.framer.WritePing(true, last))
+	answer(second)
+	fence()
+	p.expect(http2.FramePing)
+	p.drain()
+}
+
 func TestFenceEndsWithItsContext(t *testing.T) {
 	c, p := connect(t, Config{})
 	s := open(t, c, p)

@@ -104,10 +104,10 @@ func (c *Conn) handle(frame http2.Frame) error {
 	}
 	switch f := frame.(type) {
 	case *http2.MetaHeadersFrame:
-		c.mu.asked = 0
+		c.forgiven()
 		return c.handleHeaders(f)
 	case *http2.DataFrame:
-		c.mu.asked = 0
+		c.forgiven()
 		return c.handleData(f)
 	case *http2.RSTStreamFrame:
 		if s := c.mu.streams[f.StreamID]; s != nil {
@@ -274,6 +274,9 @@ func (c *Conn) handlePing(f *http2.PingFrame) {
 		return
 	}
 	number := binary.BigEndian.Uint64(f.Data[:])
+	if number <= c.mu.pings {
+		c.mu.answered = max(c.mu.answered, number)
+	}
 	if s := c.mu.fences[number]; s != nil {
 		delete(c.mu.fences, number)
 		s.passFence()
